@@ -1,0 +1,29 @@
+module github.com/gpu-cgroup/gpu-cgroup
+
+go 1.25.0
+
+ignore (
+	./.build
+	./cli
+	./kernel
+	./moby
+	./runc
+)
+
+require (
+	github.com/containerd/containerd v1.7.35
+	github.com/docker/cli v28.5.2+incompatible
+	github.com/docker/docker v28.5.2+incompatible
+	github.com/opencontainers/cgroups v0.0.4
+	github.com/opencontainers/runc v1.3.6
+	github.com/spf13/cobra v1.10.2
+	golang.org/x/mod v0.35.0
+	golang.org/x/sys v0.45.0
+	gotest.tools/v3 v3.5.2
+)
+
+require (
+	github.com/google/go-cmp v0.6.0 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+)

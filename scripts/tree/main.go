@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tree makes the patched source trees in .build/src from pinned
+// upstreams, our new files and our hooks, and writes edits made there back.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	if err := newCommand().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "tree:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		os.Exit(1)
+	}
+}
+
+func newCommand() *cobra.Command {
+	var chdir string
+	root := &cobra.Command{
+		Use:           "tree",
+		Short:         "Make the patched source trees in .build/src and write edits back",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVarP(&chdir, "directory", "C", ".", "run as if started in this folder of the repository")
+	root.CompletionOptions.DisableDefaultCmd = true
+
+	// with opens the project. Commands that write hold a lock meanwhile.
+	with := func(writes bool, run func(cmd *cobra.Command, p *project, args []string) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			dir, err := findRoot(chdir)
+			if err != nil {
+				return err
+			}
+			p, err := openProject(dir)
+			if err != nil {
+				return err
+			}
+			p.log = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), "tree: "+format+"\n", args...) }
+			if writes {
+				unlock, err := p.lock()
+				if err != nil {
+					return err
+				}
+				defer unlock()
+			}
+			return run(cmd, p, args)
+		}
+	}
+
+	var discard bool
+	makeCmd := &cobra.Command{
+		Use:   "make [TREE...]",
+		Short: "Make the trees or bring them up to date (default: all)",
+		RunE: with(true, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args)
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, r := range p.withNeeds(rows) {
+				text, err := p.makeTree(r, discard)
+				if errs = append(errs, err); err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), text)
+				}
+			}
+			return errors.Join(errs...)
+		}),
+	}
+	makeCmd.Flags().BoolVar(&discard, "discard", false, "drop unsaved edits of upstream files")
+
+	var rewrite bool
+	refreshCmd := &cobra.Command{
+		Use:   "refresh [TREE...]",
+		Short: "Write edits made in the trees back to our patches and folders (default: all that are made)",
+		RunE: with(true, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args)
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, r := range rows {
+				if len(args) == 0 {
+					if r.own == "" && r.hooks == "" {
+						continue
+					}
+					if _, err := os.Stat(p.dir(r)); err != nil {
+						fmt.Fprintln(cmd.OutOrStdout(), r.name+": not made, nothing to write")
+						continue
+					}
+				}
+				report, err := p.refresh(r, rewrite)
+				errs = append(errs, err)
+				for _, line := range report {
+					fmt.Fprintln(cmd.OutOrStdout(), line)
+				}
+			}
+			return errors.Join(errs...)
+		}),
+	}
+	refreshCmd.Flags().BoolVar(&rewrite, "rewrite", false, "also write patches anew whose effect is the same, as when line numbers moved")
+
+	hookCmd := &cobra.Command{
+		Use:   "hook TREE PATCH FILE",
+		Short: "Let a patch own an upstream file, so that refresh writes its hunks",
+		Args:  cobra.ExactArgs(3),
+		RunE: with(true, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args[:1])
+			if err != nil {
+				return err
+			}
+			text, err := p.hook(rows[0], args[1], args[2])
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+			return err
+		}),
+	}
+	checkCmd := &cobra.Command{
+		Use:   "check",
+		Short: "Prove that pins, patches, ledger and our files fit together",
+		Args:  cobra.NoArgs,
+		RunE: with(true, func(cmd *cobra.Command, p *project, _ []string) error {
+			return p.checkAll(cmd.OutOrStdout())
+		}),
+	}
+	digestCmd := &cobra.Command{
+		Use:   "digest TREE...",
+		Short: "Print one hash of all that determines the trees and those they use, unsaved edits included",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: with(false, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args)
+			if err != nil {
+				return err
+			}
+			sum, err := p.digest(rows)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), sum)
+			}
+			return err
+		}),
+	}
+	statusCmd := &cobra.Command{
+		Use:   "status",
+		Short: "Tell how each tree stands",
+		Args:  cobra.NoArgs,
+		RunE: with(false, func(cmd *cobra.Command, p *project, _ []string) error {
+			var errs []error
+			for _, r := range p.rows {
+				text, err := p.status(r)
+				if errs = append(errs, err); err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), text)
+				}
+			}
+			return errors.Join(errs...)
+		}),
+	}
+	statsCmd := &cobra.Command{
+		Use:   "stats",
+		Short: "Count the lines of hooks and of our own, by tree",
+		Args:  cobra.NoArgs,
+		RunE: with(false, func(cmd *cobra.Command, p *project, _ []string) error {
+			return p.stats(cmd.OutOrStdout())
+		}),
+	}
+	root.AddCommand(makeCmd, refreshCmd, hookCmd, checkCmd, digestCmd, statusCmd, statsCmd)
+	return root
+}

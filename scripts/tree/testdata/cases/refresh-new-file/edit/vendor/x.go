@@ -1,0 +1,3 @@
+// dropped
+
+package x
