@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/config"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/docker/docker/pkg/sysinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+func i64(v int64) *int64 { return &v }
+
+func gpu(priority, memory *int64) containertypes.Resources {
+	return containertypes.Resources{GPUPriority: priority, GPUMemory: memory}
+}
+
+// gpuHost is a host with the controller, and runtimes by what they promise.
+func gpuHost(v2 bool) (*configStore, *sysinfo.SysInfo) {
+	isV2 := true
+	cfg := &configStore{Runtimes: runtimes{
+		Default: "ours",
+		configured: map[string]*shimConfig{
+			"ours": {Features: &features.Features{
+				Linux:       &features.Linux{Cgroup: &features.Cgroup{V2: &isV2}},
+				Annotations: map[string]string{gpuFeatureV1: "gpu.memory.max,gpu.priority"},
+			}},
+			"stock":   {Features: &features.Features{Linux: &features.Linux{Cgroup: &features.Cgroup{V2: &isV2}}}},
+			"partial": {Features: &features.Features{Annotations: map[string]string{gpuFeatureV1: "gpu.priority"}}},
+			"mute":    {},
+		},
+	}}
+	info := &sysinfo.SysInfo{CgroupUnified: v2}
+	info.GPU = true
+	return cfg, info
+}
+
+func TestValidateGPU(t *testing.T) {
+	for _, tc := range []struct {
+		r   containertypes.Resources
+		err string
+	}{
+		{r: gpu(nil, nil)},
+		{r: gpu(i64(-1024), i64(1))},
+		{r: gpu(i64(1024), i64(1<<63-1))},
+		{r: gpu(i64(0), i64(-1))},
+		{r: gpu(i64(1025), nil), err: "invalid GPUPriority (--gpu-priority) 1025: must be between -1024 and 1024, 0 is the default"},
+		{r: gpu(i64(-1025), nil), err: "invalid GPUPriority (--gpu-priority) -1025: must be between -1024 and 1024, 0 is the default"},
+		{r: gpu(nil, i64(0)), err: "invalid GPUMemory (--gpu-memory) 0: must be at least 1 byte, or -1 for no limit"},
+		{r: gpu(nil, i64(-5)), err: "invalid GPUMemory (--gpu-memory) -5: must be at least 1 byte, or -1 for no limit"},
+	} {
+		err := validateGPU(tc.r)
+		if tc.err == "" {
+			assert.Check(t, err, gpuFlags(tc.r))
+		} else {
+			assert.Check(t, is.Error(err, tc.err))
+		}
+	}
+}
+
+func TestVerifyGPU(t *testing.T) {
+	for _, tc := range []struct {
+		doc      string
+		r        containertypes.Resources
+		runtime  string
+		v2       bool
+		update   bool
+		rootless bool
+		missing  string
+		err      string
+	}{
+		{doc: "v1", r: gpu(i64(50), i64(10240))},
+		{doc: "v2", r: gpu(i64(50), i64(10240)), v2: true},
+		{doc: "v2 with a stock runtime, which writes unified itself", r: gpu(i64(50), i64(10240)), v2: true, runtime: "stock"},
+		{doc: "bad value", r: gpu(i64(5000), nil), err: "invalid GPUPriority"},
+		{doc: "bad value on update", r: gpu(nil, i64(0)), update: true, err: "invalid GPUMemory"},
+		{doc: "no controller", r: gpu(nil, i64(10240)), missing: "no such controller", err: "--gpu-memory=10240 cannot be enforced: no such controller"},
+		{doc: "no controller on update", r: gpu(i64(7), nil), missing: "no such controller", update: true, err: "--gpu-priority=7 cannot be enforced: no such controller"},
+		{doc: "no controller, nothing to enforce", r: gpu(i64(0), i64(-1)), missing: "no such controller"},
+		{doc: "rootless", r: gpu(i64(50), i64(10240)), rootless: true, err: "--gpu-priority=50 --gpu-memory=10240 cannot be enforced by a rootless daemon"},
+		{doc: "v1 with a stock runtime", r: gpu(nil, i64(10240)), runtime: "stock", err: `cannot be enforced by runtime "stock" on cgroup v1: it does not take gpu.memory.max`},
+		{doc: "v1 with a runtime that takes only one", r: gpu(i64(1), i64(10240)), runtime: "partial", err: `it does not take gpu.memory.max`},
+		{doc: "v1 with a runtime that takes what is asked", r: gpu(i64(1), nil), runtime: "partial"},
+		{doc: "runtime without features", r: gpu(i64(1), nil), runtime: "mute", err: `runtime "mute": it does not answer "features"`},
+		{doc: "runtime unknown to us", r: gpu(i64(1), nil), runtime: "io.containerd.other.v1", err: `it does not answer "features"`},
+		{doc: "v2 with a runtime that lacks it", r: gpu(i64(1), nil), runtime: "partial", v2: true, err: "does not support cgroup v2"},
+		{doc: "the runtime in an update is not the container's", r: gpu(i64(1), nil), runtime: "mute", update: true},
+		{doc: "no limit needs no runtime", r: gpu(i64(0), i64(-1)), runtime: "mute"},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			cfg, info := gpuHost(tc.v2)
+			cfg.Config = config.Config{Rootless: tc.rootless}
+			if tc.missing != "" {
+				info.GPU, info.GPUReason = false, tc.missing
+			}
+			err := verifyGPU(cfg, &containertypes.HostConfig{Resources: tc.r, Runtime: tc.runtime}, info, tc.update)
+			if tc.err == "" {
+				assert.Check(t, err)
+			} else {
+				assert.Check(t, is.ErrorContains(err, tc.err))
+			}
+		})
+	}
+}
+
+func TestGPUUnified(t *testing.T) {
+	assert.Check(t, is.Nil(gpuUnified(gpu(nil, nil))))
+	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(-50), i64(10240))), map[string]string{"gpu.priority": "-50", "gpu.memory.max": "10240"}))
+	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(0), nil)), map[string]string{"gpu.priority": "0"}))
+	assert.Check(t, is.DeepEqual(toContainerdResources(gpu(nil, i64(-1))).Unified, map[string]string{"gpu.memory.max": "max"}))
+}
+
+// The spec is where a restart policy and a daemon restart come along: it must
+// carry the limits and must not be made on a host that lost the controller.
+func TestWithGPU(t *testing.T) {
+	cfg, info := gpuHost(false)
+	c := &container.Container{HostConfig: &containertypes.HostConfig{Resources: gpu(i64(50), i64(10240))}}
+	spec := func(info *sysinfo.SysInfo) (map[string]string, error) {
+		d := &Daemon{sysInfo: info}
+		s := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{}}}
+		err := withGPU(d, cfg, c)(context.Background(), nil, nil, s)
+		return s.Linux.Resources.Unified, err
+	}
+
+	got, err := spec(info)
+	assert.NilError(t, err)
+	assert.Check(t, is.DeepEqual(got, map[string]string{"gpu.priority": "50", "gpu.memory.max": "10240"}))
+
+	_, err = spec(&sysinfo.SysInfo{})
+	assert.Check(t, is.ErrorContains(err, "cannot be enforced"))
+
+	c.HostConfig.Resources = gpu(i64(0), i64(-1))
+	got, err = spec(&sysinfo.SysInfo{})
+	assert.NilError(t, err)
+	assert.Check(t, is.Len(got, 0), "what limits nothing must not need a controller")
+}
+
+func TestCompareGPUFiles(t *testing.T) {
+	v1, v2, empty := t.TempDir(), t.TempDir(), t.TempDir()
+	for file, content := range map[string]string{
+		filepath.Join(v1, "gpu.priority"):            "50\n",
+		filepath.Join(v1, "gpu.max_mem_in_bytes"):    "18446744073709551615\n",
+		filepath.Join(v2, "gpu.priority"):            "-3\n",
+		filepath.Join(v2, "gpu.memory.max"):          "10240\n",
+		filepath.Join(empty, "gpu.usage_in_bytes"):   "0\n",
+		filepath.Join(empty, "gpu.memory.current"):   "0\n",
+		filepath.Join(empty, "cgroup.controllers"):   "\n",
+		filepath.Join(empty, "gpu.memory.max.other"): "10240\n",
+	} {
+		assert.NilError(t, os.WriteFile(file, []byte(content), 0o600))
+	}
+	assert.Check(t, compareGPUFiles(v1, false, gpu(i64(50), i64(-1))))
+	assert.Check(t, compareGPUFiles(v2, true, gpu(i64(-3), i64(10240))))
+	assert.Check(t, is.ErrorContains(compareGPUFiles(v1, false, gpu(nil, i64(10240))), "--gpu-memory=10240 was not applied: "+v1+"/gpu.max_mem_in_bytes shows 18446744073709551615, want 10240"))
+	assert.Check(t, is.ErrorContains(compareGPUFiles(v2, true, gpu(i64(4), nil)), "shows -3, want 4"))
+	assert.Check(t, is.ErrorContains(compareGPUFiles(v2, true, gpu(nil, i64(-1))), "shows 10240, want max"))
+	assert.Check(t, is.ErrorContains(compareGPUFiles(empty, true, gpu(nil, i64(10240))), "cannot tell whether --gpu-memory=10240 was applied"))
+}
+
+// The container's cgroup is found from a process, here this test's own: the
+// directory must be one that lists it.
+func TestContainerCgroupDir(t *testing.T) {
+	for _, controller := range []string{"memory", "no-such-controller"} {
+		dir, v2, err := containerCgroupDir("no container has this name", os.Getpid(), controller)
+		if err != nil {
+			// A host with neither that v1 hierarchy nor a cgroup2 mount.
+			assert.Check(t, is.ErrorContains(err, "cgroup"))
+			continue
+		}
+		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		assert.NilError(t, err)
+		assert.Check(t, len(procs) > 0, "%s (v2 %v) lists no process", dir, v2)
+	}
+}
+
+// fakeTask records what it is told and says yes, like a shim or a runtime that
+// drops what it does not know.
+type fakeTask struct {
+	libcontainerdtypes.Task
+	updates []map[string]string
+	err     error
+}
+
+func (f *fakeTask) Pid() uint32 { return uint32(os.Getpid()) }
+
+func (f *fakeTask) UpdateResources(_ context.Context, r *libcontainerdtypes.Resources) error {
+	f.updates = append(f.updates, r.Unified)
+	return f.err
+}
+
+func TestUpdateTaskGPU(t *testing.T) {
+	_, info := gpuHost(true)
+	d := &Daemon{sysInfo: info}
+	ctr := &container.Container{ID: "0123456789abcdef"}
+	ctx := context.Background()
+
+	t.Run("nothing named, nothing read back", func(t *testing.T) {
+		tsk := &fakeTask{}
+		assert.NilError(t, d.updateTask(ctx, ctr, tsk, containertypes.Resources{CPUShares: 5}, gpu(i64(50), nil)))
+		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{nil}))
+	})
+	t.Run("a yes that changed nothing is undone and reported", func(t *testing.T) {
+		tsk := &fakeTask{}
+		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), i64(4096)), gpu(i64(50), nil))
+		assert.Check(t, is.ErrorContains(err, "was applied"))
+		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{
+			{"gpu.priority": "7", "gpu.memory.max": "4096"},
+			{"gpu.priority": "50", "gpu.memory.max": "max"},
+		}))
+	})
+	t.Run("a runtime's no is passed on", func(t *testing.T) {
+		tsk := &fakeTask{err: errors.New("no")}
+		assert.Check(t, is.Error(d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil)), "no"))
+	})
+	t.Run("nothing to take off without a controller", func(t *testing.T) {
+		tsk := &fakeTask{}
+		bare := &Daemon{sysInfo: &sysinfo.SysInfo{}}
+		assert.NilError(t, bare.updateTask(ctx, ctr, tsk, gpu(i64(0), i64(-1)), gpu(nil, nil)))
+		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{nil}))
+	})
+}
+
+func TestCheckGPUUpdate(t *testing.T) {
+	cfg, info := gpuHost(false)
+	d := &Daemon{sysInfo: info}
+	d.configStore.Store(cfg)
+	ctr := &container.Container{ID: "c", HostConfig: &containertypes.HostConfig{Runtime: "stock"}}
+	err := d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(7), nil), Runtime: "ours"})
+	assert.Check(t, is.ErrorContains(err, `runtime "stock"`), "the container's runtime counts, not the one filled into the request")
+	assert.Check(t, d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(0), i64(-1))}))
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+)
+
+// verifyGPU refuses every GPU limit: Windows has no gpu cgroup controller.
+func verifyGPU(r containertypes.Resources) error {
+	if err := validateGPU(r); err != nil {
+		return err
+	}
+	if limits := gpuLimits(r); namesGPU(limits) {
+		return fmt.Errorf("invalid option: Windows does not support %s", gpuFlags(limits))
+	}
+	return nil
+}
+
+// checkGPUUpdate has nothing to add: verifyGPU refuses before it is called.
+func (daemon *Daemon) checkGPUUpdate(*container.Container, *containertypes.HostConfig) error {
+	return nil
+}
+
+func (daemon *Daemon) updateTask(ctx context.Context, _ *container.Container, tsk libcontainerdtypes.Task, update, _ containertypes.Resources) error {
+	return tsk.UpdateResources(ctx, toContainerdResources(update))
+}
