@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/opencontainers/cgroups"
+)
+
+// GpuGroup is the cgroup v1 gpu controller.
+type GpuGroup struct{}
+
+func (s *GpuGroup) Name() string {
+	return "gpu"
+}
+
+func (s *GpuGroup) Apply(path string, _ *cgroups.Resources, pid int) error {
+	return apply(path, pid)
+}
+
+// Set writes the limits that are not nil. There is deliberately no check of
+// path: a limit without a gpu hierarchy has to fail, and it does on the write.
+func (s *GpuGroup) Set(path string, r *cgroups.Resources) error {
+	if r.GPUPriority != nil {
+		if err := setGpu(path, "gpu.priority", *r.GPUPriority); err != nil {
+			return err
+		}
+	}
+	if r.GPUMemory != nil {
+		if err := setGpu(path, "gpu.max_mem_in_bytes", *r.GPUMemory); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setGpu(path, file string, value int64) error {
+	err := cgroups.WriteFile(path, file, strconv.FormatInt(value, 10))
+	if errors.Is(err, os.ErrNotExist) {
+		// The default mount point is taken for the controller's by its name
+		// alone, so some other hierarchy mounted there gets this far.
+		return fmt.Errorf("cannot set gpu limit: %s is not a cgroup of the gpu controller: %w", path, err)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot set gpu limit %s to %d: %w", file, value, err)
+	}
+	return nil
+}
+
+// GetStats reports nothing: cgroups.Stats has no place for GPU memory.
+func (s *GpuGroup) GetStats(_ string, _ *cgroups.Stats) error {
+	return nil
+}
