@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target is a short call into scripts/; docs/developing.md explains them.
+#
+#   make                 build all programs and the trees they come from
+#   make demo            the main job in a VM with the patched kernel, with proof
+#   make test            all tests; the last line is "N passed, N failed, N skipped"
+#   make kernel          the VM's kernel
+#   make tree            the patched sources in .build/src            [T=moby]
+#   make refresh         write edits in .build/src back to our folders [T=moby]
+#   make hook            let a patch own an upstream file             T= P= F=
+#   make check           trees and patches agree, ledger, gofmt, vet
+#   make unit            our unit tests, and upstream's of what we touch [T=moby] [P=./daemon] [RUN=]
+#   make integration     tests against our daemon on this host        [RUN=]
+#   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
+#   make bench           the times in docs/developing.md
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+export PATH := $(CURDIR)/.build/go/bin:$(PATH)
+export GOFLAGS := -buildvcs=false
+export GOTOOLCHAIN := local
+
+B := .build
+BIN := $(B)/bin
+GO_TREES := moby cli runc cgroups containerd stock-runc
+OURS := dockerd docker-proxy docker-init docker runc
+STOCK := containerd containerd-shim-runc-v2 runc-stock
+PROGRAMS := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
+MODE ?= v1
+RUN ?= .
+
+.PHONY: build
+build: $(PROGRAMS)
+
+.PHONY: packages
+packages:
+	@scripts/packages.sh
+
+# The recipe of a FORCEd target runs each time and leaves alone a file that
+# would not change; make looks at its time afterwards, so nothing else is redone.
+.PHONY: FORCE
+FORCE:
+
+$(B)/commit: FORCE | packages
+	@scripts/commit.sh
+
+TOOLS := $(BIN)/tree $(BIN)/vm $(BIN)/testsum
+$(TOOLS): $(BIN)/%: FORCE | packages
+	@go build -o $@ ./scripts/$*
+
+$(GO_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
+	@$(BIN)/tree make $(GO_TREES) >$(B)/tree.log || { cat $(B)/tree.log; exit 1; }
+
+$(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree
+$(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree
+$(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree
+$(BIN)/runc-stock: $(B)/src/stock-runc/.tree
+$(BIN)/containerd $(BIN)/containerd-shim-runc-v2: $(B)/src/containerd/.tree
+$(OURS:%=$(BIN)/%): $(B)/commit
+$(PROGRAMS): scripts/build.sh | $(B)/commit
+	@scripts/build.sh $(@F)
+
+.PHONY: kernel
+kernel: $(BIN)/tree
+	@scripts/kernel/cached.sh
+
+.PHONY: tree
+tree: $(BIN)/tree
+	@$(BIN)/tree make $(T)
+
+.PHONY: refresh
+refresh: $(BIN)/tree
+	@$(BIN)/tree refresh $(T)
+
+.PHONY: hook
+hook: $(BIN)/tree
+	@$(BIN)/tree hook $(T) $(P) $(F)
+
+.PHONY: check
+check: $(BIN)/tree
+	@$(BIN)/tree check
+
+# One suite each: scripts/unit.sh says what it runs.
+SUITES := ours docs moby cli runc cgroups
+.PHONY: unit
+unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
+	@for s in $(or $(T),$(SUITES)); do $(BIN)/testsum run unit-$$s -- scripts/unit.sh $$s $(P); done
+
+.PHONY: integration
+integration: $(PROGRAMS) $(BIN)/testsum
+	@$(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+
+# MUST turns the skips of a machine that lacks a feature into failures.
+.PHONY: vm
+vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
+	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
+		--env MUST=root,binaries,gpu,drm,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
+
+# Every suite runs, whatever the others came to; report fails if one did.
+.PHONY: test
+test: $(PROGRAMS) kernel $(TOOLS)
+	@rm -rf $(B)/results
+	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
+	-@for s in $(SUITES); do $(BIN)/testsum run unit-$$s -- scripts/unit.sh $$s || true; done
+	-@$(MAKE) integration
+	-@$(MAKE) vm MODE=v1
+	-@$(MAKE) vm MODE=v2
+	@$(BIN)/testsum report check $(SUITES:%=unit-%) integration-host integration-vm-v1 integration-vm-v2
+
+.PHONY: demo
+demo: $(PROGRAMS) kernel $(BIN)/vm
+	@$(BIN)/vm --mode v1 -- demo
+
+.PHONY: bench
+bench: build
+	@scripts/bench.sh
+
+.PHONY: clean
+clean:
+	rm -rf $(B)

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * GPU controller for cgroups.
+ *
+ * Limits the GPU memory a group of processes may allocate and records the
+ * priority its GPU work should get. Neither the memory controller nor the
+ * system's OOM handling can do the first: a buffer in video memory is no page
+ * of theirs, and one in system memory can be pinned for a device and outlive
+ * the process that made it.
+ *
+ * The unit is the GEM object and the counter runs in bytes. The DRM core
+ * charges an object's whole size to the cgroup of the task that creates it,
+ * before the object gets backing memory wherever the driver allows. The size
+ * is charged even if the driver fills the object in lazily or moves it between
+ * video and system memory: a limit has to hold at the moment of asking, when
+ * the caller can still be told no. No is -ENOMEM, the error every user of GEM
+ * knows already. There is no reclaim.
+ *
+ * The charge belongs to the object. It holds a reference to its cgroup, stays
+ * behind when the process moves to another cgroup, and survives rmdir, after
+ * which the ancestors go on counting it until the object is gone. An object
+ * imported through PRIME is not charged again; its exporter pays.
+ *
+ * Limits are hierarchical: usage counts in every ancestor and the tightest
+ * limit on the way to the root decides. Setting a limit below present usage is
+ * allowed. Nothing is taken away then, but new objects are refused until usage
+ * has dropped.
+ *
+ * A DRM file, and thus what is allocated through it, belongs to a process and
+ * not to a thread, so this is a domain controller: not available in threaded
+ * cgroups, whose tasks are charged to the domain above them.
+ *
+ * cgroup v1 and v2 share everything but file names and the spelling of "no
+ * limit": v1 shows 18446744073709551615, v2 "max". Both accept "max" and -1.
+ */
+
+#include <linux/cgroup.h>
+#include <linux/cgroup_gpu.h>
+#include <linux/ctype.h>
+#include <linux/err.h>
+#include <linux/export.h>
+#include <linux/kstrtox.h>
+#include <linux/page_counter.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#define GPU_PRIORITY_MIN	(-1024)
+#define GPU_PRIORITY_MAX	1024
+
+/* Never reached by usage: the root's own limit is lower. */
+#define GPU_NO_LIMIT		ULONG_MAX
+
+/*
+ * page_counter adds first and checks after, and takes a negative sum for an
+ * uncharge too many. Two bounds keep the sums positive whatever sizes user
+ * space makes up: a total for the root, and one for a single object that
+ * leaves room for thousands of charges in flight above that total. No machine
+ * has the memory to meet either.
+ */
+#define GPU_ROOT_LIMIT		(LONG_MAX / 2)
+#define GPU_OBJECT_LIMIT	PAGE_COUNTER_MAX
+
+struct gpu_cgroup {
+	struct cgroup_subsys_state	css;
+
+	/* In bytes, not pages, so that a limit reads back as written. */
+	struct page_counter		memory;
+
+	/* As written; see gpu_cgroup_priority() for what counts. */
+	int				priority;
+};
+
+static struct gpu_cgroup *css_gpu(struct cgroup_subsys_state *css)
+{
+	return css ? container_of(css, struct gpu_cgroup, css) : NULL;
+}
+
+static struct gpu_cgroup *parent_gpu(struct gpu_cgroup *cg)
+{
+	return css_gpu(cg->css.parent);
+}
+
+/**
+ * gpu_cgroup_try_charge() - charge an object to the cgroup of the current task
+ * @charge: the object's charge
+ * @bytes: size of the object
+ *
+ * Does nothing if the object is charged already.
+ *
+ * Context: Any context but interrupts, which have no cgroup of their own.
+ * Return: %0, or %-ENOMEM if the object would exceed the limit of the cgroup
+ * or of one of its ancestors; nothing is charged then.
+ */
+int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
+{
+	struct page_counter *limit;
+	struct gpu_cgroup *cg;
+
+	if (charge->cg)
+		return 0;
+
+	if (bytes > GPU_OBJECT_LIMIT)
+		return -ENOMEM;
+
+	cg = css_gpu(task_get_css(current, gpu_cgrp_id));
+	if (!page_counter_try_charge(&cg->memory, bytes, &limit)) {
+		css_put(&cg->css);
+		return -ENOMEM;
+	}
+
+	charge->cg = cg;
+	charge->bytes = bytes;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_try_charge);
+
+/**
+ * gpu_cgroup_uncharge() - return what an object was charged
+ * @charge: the object's charge
+ *
+ * Does nothing if the object is not charged, so that every path which ends an
+ * object may call it.
+ *
+ * Context: Any context.
+ */
+void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
+{
+	struct gpu_cgroup *cg = charge->cg;
+
+	if (!cg)
+		return;
+
+	page_counter_uncharge(&cg->memory, charge->bytes);
+	charge->cg = NULL;
+	charge->bytes = 0;
+	css_put(&cg->css);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_uncharge);
+
+/**
+ * gpu_cgroup_priority() - effective GPU priority of a task
+ * @task: the task
+ *
+ * A cgroup has its own priority, but never more than an ancestor with a
+ * priority set. 0 is not set: it must not cap, or the untouched cgroups above
+ * a container would hold every positive value down to 0.
+ *
+ * Context: Any context.
+ * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
+ */
+int gpu_cgroup_priority(struct task_struct *task)
+{
+	struct gpu_cgroup *cg;
+	int priority, cap;
+
+	rcu_read_lock();
+	cg = css_gpu(task_css(task, gpu_cgrp_id));
+	priority = READ_ONCE(cg->priority);
+	while ((cg = parent_gpu(cg))) {
+		cap = READ_ONCE(cg->priority);
+		if (cap && cap < priority)
+			priority = cap;
+	}
+	rcu_read_unlock();
+
+	return priority;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_priority);
+
+static s64 gpu_priority_read(struct cgroup_subsys_state *css,
+			     struct cftype *cft)
+{
+	return READ_ONCE(css_gpu(css)->priority);
+}
+
+static int gpu_priority_write(struct cgroup_subsys_state *css,
+			      struct cftype *cft, s64 priority)
+{
+	if (priority < GPU_PRIORITY_MIN || priority > GPU_PRIORITY_MAX)
+		return -ERANGE;
+
+	WRITE_ONCE(css_gpu(css)->priority, priority);
+	return 0;
+}
+
+/*
+ * Not memparse(): it wraps silently (2^64 becomes 0, a limit nobody asked
+ * for), takes an empty string for 0, and a hexadecimal E for a suffix or the
+ * other way round. Numbers are decimal here.
+ */
+static int gpu_parse_limit(char *buf, unsigned long *limit)
+{
+	static const char suffixes[] = "kmgtpe";
+	unsigned int shift = 0;
+	const char *suffix;
+	char *last;
+	int ret;
+
+	buf = strstrip(buf);
+	if (!strcmp(buf, "max") || !strcmp(buf, "-1")) {
+		*limit = GPU_NO_LIMIT;
+		return 0;
+	}
+	if (!*buf)
+		return -EINVAL;
+
+	last = buf + strlen(buf) - 1;
+	suffix = strchr(suffixes, tolower(*last));
+	if (suffix) {
+		shift = 10 * (suffix - suffixes + 1);
+		*last = '\0';
+		/* kstrtoul() would accept white space before the suffix. */
+		if (last == buf || !isdigit(last[-1]))
+			return -EINVAL;
+	}
+
+	ret = kstrtoul(buf, 10, limit);
+	if (ret)
+		return ret;
+	if (*limit > ULONG_MAX >> shift)
+		return -ERANGE;
+
+	*limit <<= shift;
+	return 0;
+}
+
+static ssize_t gpu_limit_write(struct kernfs_open_file *of, char *buf,
+			       size_t nbytes, loff_t off)
+{
+	struct gpu_cgroup *cg = css_gpu(of_css(of));
+	unsigned long limit;
+	int ret;
+
+	ret = gpu_parse_limit(buf, &limit);
+	if (ret)
+		return ret;
+
+	/* page_counter_set_max() would refuse to go below present usage. */
+	xchg(&cg->memory.max, limit);
+	return nbytes;
+}
+
+static int gpu_limit_show(struct seq_file *sf, void *v)
+{
+	unsigned long limit = READ_ONCE(css_gpu(seq_css(sf))->memory.max);
+
+	if (limit == GPU_NO_LIMIT)
+		seq_puts(sf, "max\n");
+	else
+		seq_printf(sf, "%lu\n", limit);
+	return 0;
+}
+
+static u64 gpu_limit_read_v1(struct cgroup_subsys_state *css,
+			     struct cftype *cft)
+{
+	return READ_ONCE(css_gpu(css)->memory.max);
+}
+
+static u64 gpu_usage_read(struct cgroup_subsys_state *css, struct cftype *cft)
+{
+	return page_counter_read(&css_gpu(css)->memory);
+}
+
+static struct cftype gpu_files[] = {
+	{
+		.name = "priority",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_s64 = gpu_priority_read,
+		.write_s64 = gpu_priority_write,
+	},
+	{
+		.name = "memory.max",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = gpu_limit_show,
+		.write = gpu_limit_write,
+	},
+	{
+		.name = "memory.current",
+		.read_u64 = gpu_usage_read,
+	},
+	{ }	/* terminate */
+};
+
+static struct cftype gpu_legacy_files[] = {
+	{
+		.name = "priority",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_s64 = gpu_priority_read,
+		.write_s64 = gpu_priority_write,
+	},
+	{
+		.name = "max_mem_in_bytes",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_u64 = gpu_limit_read_v1,
+		.write = gpu_limit_write,
+	},
+	{
+		.name = "usage_in_bytes",
+		.read_u64 = gpu_usage_read,
+	},
+	{ }	/* terminate */
+};
+
+static struct cgroup_subsys_state *
+gpu_css_alloc(struct cgroup_subsys_state *parent_css)
+{
+	struct gpu_cgroup *parent = css_gpu(parent_css);
+	struct gpu_cgroup *cg;
+
+	cg = kzalloc(sizeof(*cg), GFP_KERNEL);
+	if (!cg)
+		return ERR_PTR(-ENOMEM);
+
+	page_counter_init(&cg->memory, parent ? &parent->memory : NULL);
+	cg->memory.max = parent ? GPU_NO_LIMIT : GPU_ROOT_LIMIT;
+	return &cg->css;
+}
+
+static void gpu_css_free(struct cgroup_subsys_state *css)
+{
+	kfree(css_gpu(css));
+}
+
+struct cgroup_subsys gpu_cgrp_subsys = {
+	.css_alloc	= gpu_css_alloc,
+	.css_free	= gpu_css_free,
+	.legacy_cftypes	= gpu_legacy_files,
+	.dfl_cftypes	= gpu_files,
+};

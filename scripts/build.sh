@@ -1,0 +1,69 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds one program from its tree in .build/src into .build/bin:
+#
+#   scripts/build.sh dockerd|docker-proxy|docker-init|docker|runc|runc-stock|containerd|containerd-shim-runc-v2
+#
+# Every fork is built in its own tree, as its own main module, with upstream's
+# own pinned dependencies. All programs are static, so that the same bytes run
+# on the host and in the VM. `version` shows upstream's version plus +gpu and
+# the commit of this repository, which scripts/commit.sh put into .build/commit.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=$1
+out=$PWD/.build/bin
+commit=$(cat .build/commit)
+mkdir -p "$out"
+# Not what the caller happens to have set: the same source gives the same bytes.
+export GOFLAGS=-buildvcs=false GOTOOLCHAIN=local GOWORK=off
+
+pin() { # the version of a module in the root go.mod, without v and +incompatible
+	local v
+	v=$(go list -m -f '{{.Version}}' "$1")
+	v=${v#v}
+	echo "${v%+incompatible}"
+}
+
+build() { # build TREE PACKAGE [go build flag...]
+	local tree=$1 package=$2
+	shift 2
+	echo "building $name"
+	go -C ".build/src/$tree" build -trimpath "$@" -o "$out/$name" "$package"
+}
+
+moby() {
+	local v=github.com/docker/docker/dockerversion
+	CGO_ENABLED=0 build moby "$1" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
+		-ldflags "-w -X $v.Version=$(pin github.com/docker/docker)+gpu -X $v.GitCommit=$commit -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+}
+
+runc() { # runc TREE EXTRAVERSION COMMIT
+	CGO_ENABLED=1 build "$1" . -mod=readonly -tags seccomp,netgo,osusergo \
+		-ldflags "-w -extldflags -static -X main.extraVersion=$2 -X main.gitCommit=$3"
+}
+
+containerd() {
+	local v=github.com/containerd/containerd/version
+	CGO_ENABLED=0 build containerd "./cmd/$name" -mod=readonly -tags netgo,osusergo,static_build,no_btrfs \
+		-ldflags "-w -X $v.Version=$(pin github.com/containerd/containerd) -X $v.Revision=stock"
+}
+
+case $name in
+dockerd) moby ./cmd/dockerd ;;
+docker-proxy) moby ./cmd/docker-proxy ;;
+# The version that upstream's Dockerfile pins is the one that Debian ships.
+docker-init) cp "$(command -v tini-static)" "$out/docker-init" ;;
+docker)
+	v=github.com/docker/cli/cli/version
+	CGO_ENABLED=0 build cli ./cmd/docker -modfile=vendor.mod -mod=readonly -tags osusergo \
+		-ldflags "-w -X $v.Version=$(pin github.com/docker/cli)+gpu -X $v.GitCommit=$commit -X $v.PlatformName=gpu-cgroup"
+	;;
+runc) runc runc +gpu "$commit" ;;
+runc-stock) runc stock-runc '' stock ;;
+containerd | containerd-shim-runc-v2) containerd ;;
+*)
+	echo "build.sh: unknown program: $name" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+func sh(script string) []string { return []string{"sh", "-c", script} }
+
+func TestRunSuite(t *testing.T) {
+	const (
+		pass = `{"Action":"pass","Package":"p","Test":"TestA","Elapsed":0.1}
+{"Action":"pass","Package":"p","Elapsed":0.2}`
+		fail = `{"Action":"output","Package":"p","Test":"TestB","Output":"why it broke\n"}
+{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"fail","Package":"p"}`
+		skip = `{"Action":"output","Package":"p","Test":"TestC","Output":"    x_test.go:1: no such kernel\n"}
+{"Action":"skip","Package":"p","Test":"TestC"}`
+		broken = `{"Action":"output","Package":"p","Output":"does not compile\n"}
+{"Action":"fail","Package":"p"}`
+		text = "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: why it broke\n--- FAIL: TestB (0.00s)\nFAIL\n"
+	)
+	for _, tc := range []struct {
+		doc         string
+		args        []string
+		text, plain bool
+		want        result
+		shows       string
+	}{
+		{doc: "pass", args: []string{"echo", pass}, want: result{Passed: 1}},
+		{doc: "skip", args: []string{"echo", skip}, want: result{Skipped: 1, Skips: map[string]string{"p.TestC": "x_test.go:1: no such kernel"}}},
+		{doc: "fail counts once and shows why", args: sh("echo '" + fail + "'; exit 1"), want: result{Failed: []string{"p.TestB"}}, shows: "why it broke"},
+		{doc: "a package that does not build", args: sh("echo '" + broken + "'; exit 1"), want: result{Failed: []string{"p"}}, shows: "does not compile"},
+		{doc: "died after a pass", args: sh("echo '" + pass + "'; exit 3"), want: result{Passed: 1, Failed: []string{"s: exit status 3"}}},
+		{doc: "no test ran", args: []string{"true"}, want: result{Failed: []string{"s: no test ran"}}},
+		{doc: "text", args: sh("printf '" + text + "'; exit 1"), text: true, want: result{Passed: 1, Failed: []string{"s.TestB"}}, shows: "why it broke"},
+		{doc: "text cut off", args: sh("printf '=== RUN   TestA\n'; exit 3"), text: true, want: result{Failed: []string{"s: exit status 3"}}},
+		{doc: "plain", args: []string{"true"}, plain: true, want: result{Passed: 1}},
+		{doc: "plain failure", args: []string{"false"}, plain: true, want: result{Failed: []string{"s: exit status 1"}}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			var out bytes.Buffer
+			got, err := runSuite("s", tc.args, tc.text, tc.plain, &out)
+			assert.NilError(t, err)
+			assert.Check(t, is.Equal(got.Passed, tc.want.Passed))
+			assert.Check(t, is.Equal(got.Skipped, tc.want.Skipped))
+			assert.Check(t, is.DeepEqual(got.Failed, tc.want.Failed))
+			if tc.want.Skips != nil {
+				assert.Check(t, is.DeepEqual(got.Skips, tc.want.Skips))
+			}
+			assert.Check(t, is.Contains(out.String(), tc.shows))
+		})
+	}
+	_, err := runSuite("s", []string{"/no/such/command"}, false, true, &bytes.Buffer{})
+	assert.Check(t, err != nil, "a command that cannot be run is an error, not a suite")
+}
+
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	put := func(r result) {
+		data, err := json.Marshal(r)
+		assert.NilError(t, err)
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, r.Suite+".json"), data, 0o600))
+	}
+	report := func(suites ...string) (string, error) {
+		var out bytes.Buffer
+		err := writeReport(dir, suites, &out)
+		lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+		return string(lines[len(lines)-1]), err
+	}
+	put(result{Suite: "a", Passed: 3, Skipped: 1})
+	put(result{Suite: "b", Passed: 4})
+	last, err := report("a", "b")
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(last, "7 passed, 0 failed, 1 skipped"))
+
+	last, err = report("a", "b", "never ran")
+	assert.Check(t, err != nil)
+	assert.Check(t, is.Equal(last, "7 passed, 1 failed, 1 skipped"))
+
+	put(result{Suite: "b", Passed: 2, Failed: []string{"x", "y"}})
+	last, err = report("a", "b")
+	assert.Check(t, err != nil)
+	assert.Check(t, is.Equal(last, "5 passed, 2 failed, 1 skipped"))
+}

@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Unit tests, as `go test -json`:
+#
+#   scripts/unit.sh ours                 our tools and test helpers
+#   scripts/unit.sh docs                 docker/cli's generated pages are in sync
+#   scripts/unit.sh moby|cli|runc|cgroups [PACKAGE...]
+#
+# For a tree: upstream's tests and ours in every package that a hook or a file
+# of ours touches, or in the packages given. RUN selects tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+touched() { # touched TREE OWNFOLDER: packages with a hooked or an own .go file
+	{
+		sed -n 's|^+++ b/\(.*\.go\)$|\1|p' "patches/$1"/*.patch
+		(cd "$2" && find . -name '*.go' -not -path './vendor/*' -not -path './docs/*' -printf '%P\n')
+	} | xargs -n 1 dirname | sort -u | sed 's|^|./|; s|^\./\.$|.|'
+}
+
+# Upstream assumes that the host's network and mounts are its own to play with.
+apart() { unshare --net --mount "$@"; }
+
+suite=$1
+shift
+flags=(-json -count=1 -run "${RUN:-.}")
+case $suite in
+ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ;;
+docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen ./docs/generate ;;
+moby | cli) flags+=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
+runc) flags+=(-mod=readonly -tags seccomp) own=runc ;;
+cgroups)
+	own=runc/vendor/github.com/opencontainers/cgroups
+	# Fails on the stock module too where a cgroup2 mount stands beside v1.
+	flags+=(-skip '^TestTryDefaultCgroupRoot$')
+	;;
+*)
+	echo "unit.sh: unknown suite: $suite" >&2
+	exit 2
+	;;
+esac
+packages=("$@")
+if [ ${#packages[@]} -eq 0 ]; then
+	mapfile -t packages < <(touched "$suite" "$own")
+fi
+apart go -C ".build/src/$suite" test "${flags[@]}" "${packages[@]}"
