@@ -25,7 +25,7 @@ suite=$1
 shift
 flags=(-json -count=1 -run "${RUN:-.}")
 case $suite in
-ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ;;
+ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/cmd/... ;;
 docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen ./docs/generate ;;
 moby | cli) flags+=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
 runc) flags+=(-mod=readonly -tags seccomp) own=runc ;;

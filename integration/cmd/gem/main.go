@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gem allocates GPU memory for the tests: it opens a DRM node, creates
+// GEM objects ("dumb buffers", which every driver with a display has) and says
+// what happened, one line each:
+//
+//	allocated 8 of 8
+//	allocated 8 of 9: ENOMEM
+//
+// It exits with 0 in the first case and with 1 in the second. With --hold it
+// keeps the objects until it is killed, in both cases.
+//
+// The node must be a card node: the kernel refuses dumb buffers on a render
+// node with EACCES.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// createDumb is struct drm_mode_create_dumb of include/uapi/drm/drm_mode.h.
+type createDumb struct {
+	height, width, bpp, flags uint32
+	handle, pitch             uint32 // out
+	size                      uint64 // out, bytes
+}
+
+// ioctlCreateDumb is DRM_IOWR(0xB2, struct drm_mode_create_dumb).
+const ioctlCreateDumb = 3<<30 | unsafe.Sizeof(createDumb{})<<16 | 'd'<<8 | 0xB2
+
+func main() {
+	if err := command().Execute(); err != nil {
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var node, size string
+	var count int
+	var hold bool
+	alloc := &cobra.Command{
+		Use:           "alloc",
+		Short:         "Create GEM objects",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			each, err := bytes(size)
+			if err != nil {
+				cmd.PrintErrln("gem:", err)
+				return err
+			}
+			failed := alloc(cmd, node, each, count)
+			if hold {
+				// As PID 1 of a container it must catch SIGTERM itself, or stop
+				// waits for its time-out.
+				done := make(chan os.Signal, 1)
+				signal.Notify(done, unix.SIGTERM, unix.SIGINT)
+				<-done
+			}
+			return failed
+		},
+	}
+	f := alloc.Flags()
+	f.StringVar(&node, "node", "/dev/dri/card0", "card node to open")
+	f.StringVar(&size, "size", "1m", "bytes per object, a multiple of 4096; suffix k or m")
+	f.IntVar(&count, "count", 1, "number of objects")
+	f.BoolVar(&hold, "hold", false, "keep the objects until SIGTERM")
+	root := &cobra.Command{Use: "gem", Short: "Allocate GPU memory"}
+	root.AddCommand(alloc)
+	return root
+}
+
+func alloc(cmd *cobra.Command, node string, size uint64, count int) error {
+	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "open %s: %s\n", node, name(err))
+		return err
+	}
+	// The objects live as long as the file; it is closed by exit only.
+	for i := range count {
+		if err := create(fd, size); err != nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "allocated %d of %d: %s\n", i, count, name(err))
+			return err
+		}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "allocated %d of %d\n", count, count)
+	return nil
+}
+
+func create(fd int, size uint64) error {
+	// 1024 pixels of 4 bytes make rows of one page, which no driver pads.
+	d := createDumb{width: 1024, height: uint32(size / 4096), bpp: 32}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlCreateDumb, uintptr(unsafe.Pointer(&d)))
+	if errno != 0 {
+		return errno
+	}
+	if d.size != size {
+		return fmt.Errorf("asked for %d bytes, the driver made %d", size, d.size)
+	}
+	return nil
+}
+
+func bytes(s string) (uint64, error) {
+	digits, unit := strings.ToLower(s), uint64(1)
+	switch {
+	case strings.HasSuffix(digits, "k"):
+		digits, unit = digits[:len(digits)-1], 1<<10
+	case strings.HasSuffix(digits, "m"):
+		digits, unit = digits[:len(digits)-1], 1<<20
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || n == 0 || n*unit%4096 != 0 || n*unit/4096 > math.MaxUint32 {
+		return 0, fmt.Errorf("--size %q: want a positive multiple of 4096 bytes, such as 64k or 1m", s)
+	}
+	return n * unit, nil
+}
+
+// name gives the errno as the manuals spell it.
+func name(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		if n := unix.ErrnoName(errno); n != "" {
+			return n
+		}
+	}
+	return err.Error()
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]uint64{"4096": 4096, "64k": 64 << 10, "1m": 1 << 20, "1M": 1 << 20} {
+		got, err := bytes(text)
+		assert.NilError(t, err)
+		assert.Equal(t, got, want, text)
+	}
+	for _, text := range []string{"", "0", "1", "4097", "-4096", "1g", "m", "4294967295m"} {
+		_, err := bytes(text)
+		assert.ErrorContains(t, err, "--size", text)
+	}
+}
+
+func TestTheNumberOfTheIoctl(t *testing.T) {
+	// DRM_IOCTL_MODE_CREATE_DUMB as strace shows it.
+	assert.Equal(t, uint64(ioctlCreateDumb), uint64(0xc02064b2))
+}
+
+func TestName(t *testing.T) {
+	assert.Equal(t, name(unix.ENOMEM), "ENOMEM")
+	assert.Equal(t, name(unix.EACCES), "EACCES")
+}

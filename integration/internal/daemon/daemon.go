@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon runs a private containerd and dockerd for the tests: own
+// folders, sockets, cgroup parent and image; no bridge, no iptables rule, no
+// registry. A daemon of the machine is neither needed nor touched.
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/image"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+)
+
+const (
+	// Under emulation on a loaded machine dockerd was seen to take 45 seconds.
+	startWithin = 3 * time.Minute
+	stopWithin  = time.Minute
+
+	logTail = 8000
+)
+
+// Daemon is one containerd with one dockerd. It is for one test at a time.
+type Daemon struct {
+	dir          string
+	bin          string
+	args         []string
+	cgroupParent string // its name, without the slash
+	closed       bool
+	containerd   *process
+	dockerd      *process
+	http         *http.Client
+}
+
+// Start makes a daemon with the test image in it. Args are added to dockerd's
+// command line. The caller must Close it.
+func Start(args ...string) (_ *Daemon, err error) {
+	// A short path: names of sockets end at 107 bytes.
+	dir, err := os.MkdirTemp("", "gpucg-")
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{dir: dir, bin: require.Bin(), args: args, cgroupParent: filepath.Base(dir)}
+	d.http = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
+		},
+		// A connection kept from before a restart would fail the next call.
+		DisableKeepAlives: true,
+	}}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, d.Logs())
+			_ = d.Close()
+		}
+	}()
+	if err := d.startContainerd(); err != nil {
+		return nil, err
+	}
+	if err := d.startDockerd(args); err != nil {
+		return nil, err
+	}
+	return d, d.importImage()
+}
+
+// New is Start for one test: it ends with the test, which shows the logs when
+// it failed.
+func New(t testing.TB, args ...string) *Daemon {
+	t.Helper()
+	require.Daemon(t)
+	d, err := Start(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(d.Logs())
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// Socket is the path of the API.
+func (d *Daemon) Socket() string { return filepath.Join(d.dir, "docker.sock") }
+
+// Binary is the path of a program under test.
+func (d *Daemon) Binary(name string) string { return filepath.Join(d.bin, name) }
+
+func (d *Daemon) containerdSocket() string { return filepath.Join(d.dir, "containerd.sock") }
+
+// env gives the servers our runc and shim, which they look up in PATH.
+func (d *Daemon) env() []string {
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool {
+		return strings.HasPrefix(e, "PATH=") || strings.HasPrefix(e, "DOCKER_")
+	})
+	return append(env, "PATH="+d.bin+":"+os.Getenv("PATH"), "DOCKER_CONFIG="+filepath.Join(d.dir, "cli"))
+}
+
+func (d *Daemon) startContainerd() error {
+	config := fmt.Sprintf(`version = 2
+root = %q
+state = %q
+disabled_plugins = [
+  "io.containerd.grpc.v1.cri",
+  "io.containerd.internal.v1.opt",
+  "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
+[debug]
+  level = "warn"
+[grpc]
+  address = %q
+`, filepath.Join(d.dir, "containerd"), filepath.Join(d.dir, "containerd-run"), d.containerdSocket())
+	path := filepath.Join(d.dir, "containerd.toml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return err
+	}
+	p, err := startProcess(d.log("containerd"), d.env(), d.Binary("containerd"), "--config", path)
+	if err != nil {
+		return err
+	}
+	d.containerd = p
+	return d.wait(p, "containerd", func() error {
+		c, err := net.Dial("unix", d.containerdSocket())
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+}
+
+func (d *Daemon) startDockerd(extra []string) error {
+	config := filepath.Join(d.dir, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
+		return err
+	}
+	args := append([]string{
+		"--config-file", config,
+		"--containerd", d.containerdSocket(),
+		"--data-root", filepath.Join(d.dir, "docker"),
+		"--exec-root", filepath.Join(d.dir, "docker-run"),
+		"--pidfile", filepath.Join(d.dir, "docker.pid"),
+		"--host", "unix://" + d.Socket(),
+		"--exec-opt", "native.cgroupdriver=cgroupfs",
+		"--cgroup-parent", "/" + d.cgroupParent,
+		// Nothing of the machine's network is touched.
+		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false",
+	}, extra...)
+	p, err := startProcess(d.log("dockerd"), d.env(), d.Binary("dockerd"), args...)
+	if err != nil {
+		return err
+	}
+	d.dockerd = p
+	return d.wait(p, "dockerd", func() error {
+		resp, err := d.call(http.MethodGet, "/_ping", "", nil)
+		if err == nil && resp.Status != http.StatusOK {
+			err = fmt.Errorf("/_ping: %d %s", resp.Status, resp.Body)
+		}
+		return err
+	})
+}
+
+// wait asks again and again until the server answers or has ended.
+func (d *Daemon) wait(p *process, name string, ready func() error) error {
+	var err error
+	for end := time.Now().Add(startWithin); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if p.ended() {
+			return fmt.Errorf("%s ended while starting: %s", name, p.state)
+		}
+		if err = ready(); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not answer in %s: %w", name, startWithin, err)
+}
+
+func (d *Daemon) importImage() error {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(image.Write(w)) }()
+	query := url.Values{"fromSrc": {"-"}, "repo": {image.Name}, "tag": {"latest"}, "changes": image.Changes}
+	resp, err := d.call(http.MethodPost, "/images/create?"+query.Encode(), "application/x-tar", r)
+	if err != nil {
+		return err
+	}
+	// Errors after the first progress line come with status 200.
+	if resp.Status != http.StatusOK || bytes.Contains(resp.Body, []byte(`"error"`)) {
+		return fmt.Errorf("import of the test image: %d %s", resp.Status, resp.Body)
+	}
+	return nil
+}
+
+// Close ends everything that was started and removes every trace of it. A second
+// call does nothing.
+func (d *Daemon) Close() error {
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	err := d.dockerd.stop(stopWithin)
+	err = errors.Join(err, d.containerd.stop(stopWithin))
+	killShims(d.containerdSocket())
+	removeCgroups(d.cgroupParent)
+	unmountBelow(d.dir)
+	return errors.Join(err, os.RemoveAll(d.dir))
+}
+
+// Stop ends dockerd and leaves containerd running.
+func (d *Daemon) Stop(t testing.TB) {
+	t.Helper()
+	if err := d.dockerd.stop(stopWithin); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends dockerd as a crash would.
+func (d *Daemon) Kill(t testing.TB) {
+	t.Helper()
+	d.dockerd.kill()
+}
+
+// StartAgain starts dockerd on the same folders. With args it gets these in
+// place of the ones given to Start.
+func (d *Daemon) StartAgain(t testing.TB, args ...string) {
+	t.Helper()
+	if len(args) == 0 {
+		args = d.args
+	}
+	if err := d.startDockerd(args); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restart is Stop and StartAgain.
+func (d *Daemon) Restart(t testing.TB, args ...string) {
+	t.Helper()
+	d.Stop(t)
+	d.StartAgain(t, args...)
+}
+
+func (d *Daemon) log(name string) string { return filepath.Join(d.dir, name+".log") }
+
+// Logs returns the ends of both logs.
+func (d *Daemon) Logs() string {
+	var b strings.Builder
+	for _, name := range []string{"containerd", "dockerd"} {
+		text, err := os.ReadFile(d.log(name))
+		if err != nil {
+			continue
+		}
+		if len(text) > logTail {
+			text = text[len(text)-logTail:]
+		}
+		fmt.Fprintf(&b, "---- end of %s's log\n%s", name, text)
+	}
+	return b.String()
+}
+
+// Result is what a docker command did.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// Docker runs the CLI under test. A command that fails is a result, not an
+// error of the test.
+func (d *Daemon) Docker(t testing.TB, args ...string) Result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(d.Binary("docker"), append([]string{"--host", "unix://" + d.Socket()}, args...)...)
+	cmd.Env = d.env()
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// Must runs the CLI, ends the test if the command fails, and returns its
+// standard output without the last newline.
+func (d *Daemon) Must(t testing.TB, args ...string) string {
+	t.Helper()
+	r := d.Docker(t, args...)
+	if r.Code != 0 {
+		t.Fatalf("docker %s: exit code %d\n%s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Response is an answer of the API.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Message is the text of an error answer.
+func (r Response) Message() string {
+	var e struct{ Message string }
+	if json.Unmarshal(r.Body, &e) != nil {
+		return string(r.Body)
+	}
+	return e.Message
+}
+
+// API sends a request with a JSON body, given as the text itself: most tests
+// want to send what a client would not.
+func (d *Daemon) API(t testing.TB, method, path, body string) Response {
+	t.Helper()
+	r, err := d.call(method, path, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (d *Daemon) call(method, path, contentType string, body io.Reader) (Response, error) {
+	req, err := http.NewRequest(method, "http://docker"+path, body)
+	if err != nil {
+		return Response{}, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := d.http.Do(req)
+	if err != nil {
+		return Response{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return Response{resp.StatusCode, resp.Header, text}, err
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package require skips a test on a machine that lacks what the test is about.
+//
+// A skip is only for a machine that cannot: the environment variable MUST lists
+// the features that this machine is supposed to have (MUST=gpu,drm,v2), and
+// there a missing one fails the test. A feature that could not be looked at
+// fails the test anywhere.
+package require
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// missing is the only reason to skip.
+type missing struct{ why string }
+
+func (m missing) Error() string { return m.why }
+
+func missingf(format string, a ...any) error { return missing{fmt.Sprintf(format, a...)} }
+
+// features are the words that MUST understands.
+var features = map[string]func() error{
+	"root":     root,
+	"binaries": binaries,
+	"v1":       v1,
+	"v2":       v2,
+	"gpu":      gpu,
+	"no-gpu":   noGPU,
+	"drm":      drm,
+}
+
+// Daemon: root rights and the binaries of Bin, to start a private dockerd.
+func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
+
+// CgroupV1 : one hierarchy per controller under /sys/fs/cgroup.
+func CgroupV1(t testing.TB) { t.Helper(); need(t, "v1") }
+
+// CgroupV2 : cgroup2 alone on /sys/fs/cgroup.
+func CgroupV2(t testing.TB) { t.Helper(); need(t, "v2") }
+
+// GPU: a mounted gpu controller.
+func GPU(t testing.TB) { t.Helper(); need(t, "gpu") }
+
+// NoGPU: no gpu controller, for tests of the refusal.
+func NoGPU(t testing.TB) { t.Helper(); need(t, "no-gpu") }
+
+// DRM: a card that makes dumb buffers, and the first render node.
+func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
+
+func need(t testing.TB, names ...string) {
+	t.Helper()
+	must, err := parseMust(os.Getenv("MUST"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		decide(t, name, features[name](), slices.Contains(must, name))
+	}
+}
+
+func decide(t testing.TB, name string, err error, must bool) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case !errors.As(err, new(missing)):
+		t.Fatalf("looking for %s: %v", name, err)
+	case must:
+		t.Fatalf("%s: %v, and MUST says this machine has it", name, err)
+	default:
+		t.Skipf("needs %s: %v", name, err)
+	}
+}
+
+// parseMust refuses unknown words: a misspelt one would allow a skip.
+func parseMust(list string) ([]string, error) {
+	var words []string
+	for _, w := range strings.Split(list, ",") {
+		w = strings.TrimSpace(w)
+		if w == "" {
+			continue
+		}
+		if features[w] == nil {
+			return nil, fmt.Errorf("MUST=%s: no feature is called %q", list, w)
+		}
+		words = append(words, w)
+	}
+	return words, nil
+}
+
+// Bin is the folder of the binaries under test: GPU_CGROUP_BIN, else .build/bin
+// of the repository around the working directory.
+func Bin() string {
+	if dir := os.Getenv("GPU_CGROUP_BIN"); dir != "" {
+		return dir
+	}
+	dir, _ := os.Getwd()
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, ".build", "bin")
+		}
+	}
+	return ""
+}
+
+func binaries() error {
+	for _, name := range []string{"dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "runc-stock"} {
+		_, err := os.Stat(filepath.Join(Bin(), name))
+		if errors.Is(err, os.ErrNotExist) {
+			return missingf("no %s in %q (set GPU_CGROUP_BIN)", name, Bin())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func root() error {
+	if os.Geteuid() != 0 {
+		return missingf("not running as root")
+	}
+	return nil
+}
+
+const cgroups = "/sys/fs/cgroup"
+
+func unified() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(cgroups, &st); err != nil {
+		return false, fmt.Errorf("%s: %w", cgroups, err)
+	}
+	return st.Type == unix.CGROUP2_SUPER_MAGIC, nil
+}
+
+func v1() error {
+	u, err := unified()
+	if err == nil && u {
+		err = missingf("%s is cgroup2", cgroups)
+	}
+	return err
+}
+
+func v2() error {
+	u, err := unified()
+	if err == nil && !u {
+		err = missingf("%s is not cgroup2", cgroups)
+	}
+	return err
+}
+
+func gpu() error {
+	u, err := unified()
+	if err != nil {
+		return err
+	}
+	if u {
+		raw, err := os.ReadFile(cgroups + "/cgroup.controllers")
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(strings.Fields(string(raw)), "gpu") {
+			return missingf("no gpu in cgroup.controllers")
+		}
+		return nil
+	}
+	// gpu.usage_in_bytes is the only file of the controller on the root.
+	if _, err := os.Stat(cgroups + "/gpu/gpu.usage_in_bytes"); errors.Is(err, os.ErrNotExist) {
+		return missingf("no gpu hierarchy on %s/gpu", cgroups)
+	} else {
+		return err
+	}
+}
+
+func noGPU() error {
+	err := gpu()
+	switch {
+	case err == nil:
+		return missingf("there is a gpu controller")
+	case errors.As(err, new(missing)):
+		return nil
+	default:
+		return err
+	}
+}
+
+func drm() error {
+	for _, node := range []string{"/dev/dri/card0", "/dev/dri/renderD128"} {
+		if _, err := os.Stat(node); errors.Is(err, os.ErrNotExist) {
+			return missingf("no %s", node)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
