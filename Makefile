@@ -84,6 +84,9 @@ hook: $(BIN)/tree
 check: $(BIN)/tree
 	@$(BIN)/tree check
 
+# MUST turns the skip of a test whose machine lacks a feature into a failure.
+MUST ?= root,binaries
+
 # One suite each: scripts/unit.sh says what it runs.
 SUITES := ours docs moby cli runc cgroups
 .PHONY: unit
@@ -92,13 +95,12 @@ unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(BIN)/testsum
-	@$(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+	@MUST=$(MUST) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
 
-# MUST turns the skips of a machine that lacks a feature into failures.
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=root,binaries,gpu,drm,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test
