@@ -50,7 +50,8 @@ fi
 if $fetch_go; then
 	module=golang.org/toolchain@v0.0.1-go$go_wanted.linux-$(dpkg --print-architecture)
 	echo "fetching Go $go_wanted"
-	GOTOOLCHAIN=local GOFLAGS= go mod download "$module"
+	# In an empty folder: an old Go cannot read our go.mod.
+	(cd "$(mktemp -d)" && GOTOOLCHAIN=local GOFLAGS= go mod download "$module")
 	dir=$(GOTOOLCHAIN=local go env GOMODCACHE)/$module
 	rm -rf .build/go .build/go.tmp
 	mkdir -p .build
