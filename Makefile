@@ -12,6 +12,7 @@
 #   make unit            our unit tests, and upstream's of what we touch [T=moby] [P=./daemon] [RUN=]
 #   make integration     tests against our daemon on this host        [RUN=]
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
+#   make faults          1000 crashes of dockerd in the middle of an update
 #   make bench           the times in docs/developing.md
 
 SHELL := /bin/bash
@@ -84,6 +85,11 @@ hook: $(BIN)/tree
 check: $(BIN)/tree
 	@$(BIN)/tree check
 
+# How often the fault tests kill dockerd: on the host, and in the VM, where it
+# takes ten times as long to come back.
+KILLS ?= 200
+VM_KILLS ?= 3
+
 # MUST turns the skip of a test whose machine lacks a feature into a failure.
 MUST ?= root,binaries
 
@@ -95,12 +101,16 @@ unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(BIN)/testsum
-	@MUST=$(MUST) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+	@MUST=$(MUST) KILLS=$(KILLS) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
 
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=$(MUST),gpu,drm,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
+
+.PHONY: faults
+faults:
+	@$(MAKE) integration RUN=Crash KILLS=1000
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test

@@ -219,9 +219,12 @@ func TestUpdateTaskGPU(t *testing.T) {
 			{"gpu.priority": "50", "gpu.memory.max": "max"},
 		}))
 	})
-	t.Run("a runtime's no is passed on", func(t *testing.T) {
+	t.Run("a runtime's no is passed on, and what it may have done is undone", func(t *testing.T) {
 		tsk := &fakeTask{err: errors.New("no")}
-		assert.Check(t, is.Error(d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil)), "no"))
+		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
+		assert.Check(t, is.ErrorContains(err, "no; and the old limits could not be put back"))
+		assert.Check(t, errors.As(err, &notTakenBackError{}))
+		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{{"gpu.priority": "7"}, {"gpu.priority": "0"}}))
 	})
 	t.Run("nothing to take off without a controller", func(t *testing.T) {
 		tsk := &fakeTask{}

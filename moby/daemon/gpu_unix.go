@@ -6,7 +6,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,42 +137,6 @@ func withGPU(daemon *Daemon, daemonCfg *configStore, c *container.Container) coc
 	}
 }
 
-// updateTask applies an update to a running container. The runtime's yes is
-// not believed: the kernel's files are read back, and if they do not show what
-// was asked for, the old set is applied again and an error returned.
-func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, old containertypes.Resources) error {
-	if !daemon.RawSysInfo().GPU && !namesGPU(gpuLimits(old)) {
-		// Nothing was ever set, there is nothing to take off, and the
-		// runtime would stumble over the missing controller.
-		update.GPUPriority, update.GPUMemory = nil, nil
-	}
-	if err := tsk.UpdateResources(ctx, toContainerdResources(update)); err != nil {
-		return err
-	}
-	err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), update)
-	if err == nil {
-		return nil
-	}
-	if undoErr := tsk.UpdateResources(ctx, toContainerdResources(gpuUndo(update, old))); undoErr != nil {
-		err = errors.Join(err, fmt.Errorf("and the old limits could not be put back: %w", undoErr))
-	}
-	return err
-}
-
-// gpuUndo returns old with every GPU field that update names: one that was
-// never set goes back to its default, as absent would mean "keep".
-func gpuUndo(update, old containertypes.Resources) containertypes.Resources {
-	if update.GPUPriority != nil && old.GPUPriority == nil {
-		p := int64(0)
-		old.GPUPriority = &p
-	}
-	if update.GPUMemory != nil && old.GPUMemory == nil {
-		m := int64(gpuUnlimited)
-		old.GPUMemory = &m
-	}
-	return old
-}
-
 // verifyGPUStarted reads back the limits of a container whose init process
 // exists but does not run the user's program yet.
 func verifyGPUStarted(ctr *container.Container, tsk libcontainerdtypes.Task) error {
@@ -260,4 +223,11 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 		}
 	}
 	return "", false, fmt.Errorf("no mount of the %s cgroup hierarchy shows %s", controller, path)
+}
+
+// canLimitGPU tells whether both limits can be enforced with the default runtime.
+func (daemon *Daemon) canLimitGPU() bool {
+	one := int64(1)
+	hostConfig := &containertypes.HostConfig{Resources: containertypes.Resources{GPUPriority: &one, GPUMemory: &one}}
+	return verifyGPU(daemon.config(), hostConfig, daemon.RawSysInfo(), false) == nil
 }

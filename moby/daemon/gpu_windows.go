@@ -3,12 +3,10 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
-	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 )
 
 // verifyGPU refuses every GPU limit: Windows has no gpu cgroup controller.
@@ -27,6 +25,7 @@ func (daemon *Daemon) checkGPUUpdate(*container.Container, *containertypes.HostC
 	return nil
 }
 
-func (daemon *Daemon) updateTask(ctx context.Context, _ *container.Container, tsk libcontainerdtypes.Task, update, _ containertypes.Resources) error {
-	return tsk.UpdateResources(ctx, toContainerdResources(update))
-}
+// verifyGPUApplied has nothing to read.
+func verifyGPUApplied(string, int, containertypes.Resources) error { return nil }
+
+func (daemon *Daemon) canLimitGPU() bool { return false }

@@ -24,6 +24,7 @@ const Max = "max"
 var v1Names = map[string]string{
 	"gpu.memory.max":     "gpu.max_mem_in_bytes",
 	"gpu.memory.current": "gpu.usage_in_bytes",
+	"memory.max":         "memory.limit_in_bytes",
 }
 
 // v1Max is what a v1 limit file shows for Max.

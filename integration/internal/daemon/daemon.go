@@ -334,6 +334,11 @@ func (d *Daemon) API(t testing.TB, method, path, body string) Response {
 	return r
 }
 
+// TryAPI is API for a daemon that may die before it answers.
+func (d *Daemon) TryAPI(method, path, body string) (Response, error) {
+	return d.call(method, path, "application/json", strings.NewReader(body))
+}
+
 func (d *Daemon) call(method, path, contentType string, body io.Reader) (Response, error) {
 	req, err := http.NewRequest(method, "http://docker"+path, body)
 	if err != nil {

@@ -56,6 +56,10 @@ func NoGPU(t testing.TB) { t.Helper(); need(t, "no-gpu") }
 // DRM: a card that makes dumb buffers, and the first render node.
 func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
 
+// Has tells whether the machine has a feature, for a test that does more with
+// it but is worth running without.
+func Has(name string) bool { return features[name]() == nil }
+
 func need(t testing.TB, names ...string) {
 	t.Helper()
 	must, err := parseMust(os.Getenv("MUST"))

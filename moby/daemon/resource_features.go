@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+// ResourceFeatures names the resources that this host can limit now, beyond
+// what every daemon can: "gpu" for GPUPriority and GPUMemory with the default
+// runtime. It may be empty.
+func (daemon *Daemon) ResourceFeatures() []string {
+	features := []string{}
+	if daemon.canLimitGPU() {
+		features = append(features, "gpu")
+	}
+	return features
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/log"
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/container"
+	"github.com/docker/docker/errdefs"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/moby/locker"
+	"github.com/moby/sys/atomicwriter"
+)
+
+// updateLocks holds a lock for each container that is being updated. Upstream
+// calls the runtime outside the container's lock, so of two updates one could
+// win on disk and the other in the kernel.
+var updateLocks = locker.New()
+
+// pendingUpdateFile exists in a container's folder while an update is under
+// way. Whoever finds it (the next update, the next start of dockerd) takes that
+// update back: it was never acknowledged.
+const pendingUpdateFile = "update.pending.json"
+
+// pendingUpdate is what it takes to take an update back.
+type pendingUpdate struct {
+	Update        containertypes.Resources // what is being sent to the runtime
+	Old           containertypes.Resources // what was in force
+	RestartPolicy containertypes.RestartPolicy
+}
+
+// notTakenBackError says that a failed update may have left something behind
+// in the kernel. The pending file stays.
+type notTakenBackError struct{ error }
+
+// Unwrap keeps the class of the error that it holds.
+func (e notTakenBackError) Unwrap() error { return e.error }
+
+// updateAllOrNothing is daemon.update with a promise: if it returns an error,
+// kernel, runtime, disk and inspect hold the old values, or will as soon as
+// that is possible again. A crash in between counts as an error.
+func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.HostConfig) error {
+	if update == nil {
+		return nil
+	}
+	return daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
+		return update.Resources, daemon.checkGPUUpdate(ctr, update)
+	}, func(ctr *container.Container, _, _ containertypes.Resources) error {
+		return daemon.update(ctr.ID, update)
+	})
+}
+
+// ContainerUpdateExact sets every resource that can be updated, and the restart
+// policy, to just what target says: an absent field goes back to its default,
+// where ContainerUpdate would keep it. This is how a client takes back an
+// update that it has already been told was done. Block I/O weight has no
+// default that fits all kernels; it is only ever set.
+func (daemon *Daemon) ContainerUpdateExact(name string, target *containertypes.HostConfig) (containertypes.UpdateResponse, error) {
+	daemonCfg := daemon.config()
+	warnings, err := daemon.verifyContainerSettings(daemonCfg, target, nil, true)
+	if err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, errdefs.InvalidParameter(err)
+	}
+	err = daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
+		touched := ctr.HostConfig.Resources
+		if err := overlay(&touched, target.Resources); err != nil {
+			return touched, err
+		}
+		return daemon.takeBack(touched, target.Resources), daemon.checkGPUUpdate(ctr, target)
+	}, func(ctr *container.Container, update, old containertypes.Resources) error {
+		return daemon.updateExact(ctr, update, old, target)
+	})
+	return containertypes.UpdateResponse{Warnings: warnings}, err
+}
+
+// overlay puts the fields that over names on top of those of base.
+func overlay(base *containertypes.Resources, over containertypes.Resources) error {
+	merged := &container.Container{HostConfig: &containertypes.HostConfig{}}
+	merged.HostConfig.Resources = *base
+	// Without the limits that upstream refuses to change into each other.
+	if over.NanoCPUs != 0 {
+		merged.HostConfig.CPUPeriod, merged.HostConfig.CPUQuota = 0, 0
+	}
+	if over.CPUPeriod != 0 || over.CPUQuota != 0 {
+		merged.HostConfig.NanoCPUs = 0
+	}
+	if over.Memory != 0 && over.MemorySwap == 0 {
+		merged.HostConfig.MemorySwap = over.Memory
+	}
+	if err := merged.UpdateContainer(&containertypes.HostConfig{Resources: over}); err != nil {
+		return err
+	}
+	*base = merged.HostConfig.Resources
+	return nil
+}
+
+func (daemon *Daemon) updateExact(ctr *container.Container, update, old containertypes.Resources, target *containertypes.HostConfig) error {
+	ctr.Lock()
+	if ctr.RemovalInProgress || ctr.Dead {
+		ctr.Unlock()
+		return errCannotUpdate(ctr.ID, errors.New(`container is marked for removal and cannot be "update"`))
+	}
+	err := daemon.storeResources(ctr, target.Resources, target.RestartPolicy)
+	isRestarting := ctr.Restarting
+	tsk, taskErr := ctr.GetRunningTask()
+	ctr.Unlock()
+	if err == nil && taskErr == nil && !isRestarting {
+		err = daemon.updateTask(context.TODO(), ctr, tsk, update, old)
+	}
+	if err != nil {
+		return errCannotUpdate(ctr.ID, err)
+	}
+	daemon.logUpdate(ctr, old)
+	return nil
+}
+
+// updateTask applies an update to a running container, or leaves it as it was.
+func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, old containertypes.Resources) error {
+	if !daemon.RawSysInfo().GPU && !namesGPU(gpuLimits(old)) {
+		// Nothing was ever set, there is nothing to take off, and the
+		// runtime would stumble over the missing controller.
+		update.GPUPriority, update.GPUMemory = nil, nil
+	}
+	err := applyUpdate(ctx, ctr, tsk, update)
+	if err == nil {
+		return nil
+	}
+	if backErr := applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old)); backErr != nil {
+		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
+	}
+	return err
+}
+
+// applyUpdate hands an update to the runtime. The runtime's yes is not
+// believed: what the kernel's files show is compared with what was asked.
+func applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
+	if err := tsk.UpdateResources(ctx, toContainerdResources(update)); err != nil {
+		return err
+	}
+	return verifyGPUApplied(ctr.ID, int(tsk.Pid()), update)
+}
+
+// transact runs an update between writing and removing the pending file, and
+// takes it back if it fails. prepare says what will be sent to the runtime.
+func (daemon *Daemon) transact(name string, prepare func(*container.Container) (containertypes.Resources, error), update func(_ *container.Container, update, old containertypes.Resources) error) error {
+	ctr, err := daemon.GetContainer(name)
+	if err != nil {
+		return err
+	}
+	updateLocks.Lock(ctr.ID)
+	defer updateLocks.Unlock(ctr.ID) //nolint:errcheck // fails only if it is not locked
+
+	if err := daemon.settleUpdate(ctr, true); err != nil {
+		return errCannotUpdate(ctr.ID, fmt.Errorf("an earlier update failed and is not taken back yet: %w", err))
+	}
+	change, err := prepare(ctr)
+	if err != nil {
+		return err
+	}
+	ctr.Lock()
+	pending := pendingUpdate{Update: change, Old: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy}
+	ctr.Unlock()
+	if err := writePending(ctr, pending); err != nil {
+		return errCannotUpdate(ctr.ID, errdefs.System(err))
+	}
+
+	err = update(ctr, change, pending.Old)
+	if err == nil {
+		if err = removePending(ctr); err == nil {
+			return nil
+		}
+		err = errCannotUpdate(ctr.ID, errdefs.System(err))
+	}
+	ctr.Lock()
+	restoreErr := daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
+	ctr.Unlock()
+	switch {
+	case restoreErr != nil:
+		return errdefs.System(fmt.Errorf("%w; and the old settings could not be saved: %w", err, restoreErr))
+	case errors.As(err, &notTakenBackError{}):
+		return err
+	}
+	if removeErr := removePending(ctr); removeErr != nil {
+		return errdefs.System(fmt.Errorf("%w; %w", err, removeErr))
+	}
+	return err
+}
+
+// settleUpdate takes back the update that the container's pending file tells
+// of, if there is one. It is called with the container's update lock held, or
+// before anyone could hold it. Not alive is a container that runs by its state
+// on disk only.
+func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
+	var pending pendingUpdate
+	data, err := os.ReadFile(filepath.Join(ctr.Root, pendingUpdateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// The file is written atomically, so one that cannot be read is not ours.
+	if err := json.Unmarshal(data, &pending); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(ctr.Root, pendingUpdateFile), err)
+	}
+
+	ctr.Lock()
+	err = daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
+	tsk, taskErr := ctr.GetRunningTask()
+	ctr.Unlock()
+	if err != nil {
+		return err
+	}
+	if taskErr == nil && alive {
+		if err := applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old)); err != nil {
+			return err
+		}
+	}
+	log.G(context.TODO()).WithField("container", ctr.ID).Warn("took back an update that was not finished")
+	return removePending(ctr)
+}
+
+// restoreUpdate is settleUpdate for a container that dockerd finds at its start.
+func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
+	if err := daemon.settleUpdate(ctr, alive); err != nil {
+		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("an unfinished update could not be taken back")
+	}
+}
+
+// storeResources puts resources and restart policy into memory and onto disk.
+// Callers must hold the container's lock. What cannot be updated is the same
+// on both sides anyway.
+func (daemon *Daemon) storeResources(ctr *container.Container, r containertypes.Resources, policy containertypes.RestartPolicy) error {
+	// Inspect and a backup of upstream's may share the old struct.
+	hostConfig := *ctr.HostConfig
+	fixed := hostConfig.Resources
+	hostConfig.Resources = r
+	keepFixed(&hostConfig.Resources, fixed)
+	if policy.Name != "" && policy != hostConfig.RestartPolicy {
+		hostConfig.RestartPolicy = policy
+		ctr.UpdateMonitor(policy)
+	}
+	ctr.HostConfig = &hostConfig
+	return ctr.CheckpointTo(context.TODO(), daemon.containersReplica)
+}
+
+// keepFixed gives r the fields that no update can change.
+func keepFixed(r *containertypes.Resources, fixed containertypes.Resources) {
+	changed := *r
+	*r = fixed
+	r.BlkioWeight = changed.BlkioWeight
+	r.CPUShares = changed.CPUShares
+	r.NanoCPUs = changed.NanoCPUs
+	r.CPUPeriod = changed.CPUPeriod
+	r.CPUQuota = changed.CPUQuota
+	r.CPURealtimePeriod = changed.CPURealtimePeriod
+	r.CPURealtimeRuntime = changed.CPURealtimeRuntime
+	r.CpusetCpus = changed.CpusetCpus
+	r.CpusetMems = changed.CpusetMems
+	r.Memory = changed.Memory
+	r.MemorySwap = changed.MemorySwap
+	r.MemoryReservation = changed.MemoryReservation
+	r.KernelMemory = changed.KernelMemory
+	r.PidsLimit = changed.PidsLimit
+	r.GPUPriority = changed.GPUPriority
+	r.GPUMemory = changed.GPUMemory
+}
+
+// takeBack returns the update that undoes another one: each resource that
+// update names, with its old value, or with its default if it had none, since
+// absent would mean "keep".
+func (daemon *Daemon) takeBack(update, old containertypes.Resources) (back containertypes.Resources) {
+	set := func(dst *int64, named, old, byDefault int64) {
+		if named != 0 {
+			*dst = old
+			if old == 0 {
+				*dst = byDefault
+			}
+		}
+	}
+	set(&back.CPUShares, update.CPUShares, old.CPUShares, 1024)
+	set(&back.Memory, update.Memory, old.Memory, -1)
+	set(&back.MemorySwap, update.MemorySwap, old.MemorySwap, -1)
+	set(&back.MemoryReservation, update.MemoryReservation, old.MemoryReservation, -1)
+	if update.NanoCPUs != 0 || update.CPUPeriod != 0 || update.CPUQuota != 0 {
+		// Three names for the same two files.
+		back.NanoCPUs, back.CPUPeriod, back.CPUQuota = old.NanoCPUs, old.CPUPeriod, old.CPUQuota
+		if back.NanoCPUs == 0 {
+			set(&back.CPUPeriod, 1, old.CPUPeriod, 100000)
+			set(&back.CPUQuota, 1, old.CPUQuota, -1)
+		}
+	}
+	if update.BlkioWeight != 0 {
+		back.BlkioWeight = old.BlkioWeight
+	}
+	if update.CpusetCpus != "" {
+		if back.CpusetCpus = old.CpusetCpus; back.CpusetCpus == "" {
+			back.CpusetCpus = daemon.RawSysInfo().Cpus
+		}
+	}
+	if update.CpusetMems != "" {
+		if back.CpusetMems = old.CpusetMems; back.CpusetMems == "" {
+			back.CpusetMems = daemon.RawSysInfo().Mems
+		}
+	}
+	setPtr := func(dst **int64, named, old *int64, byDefault int64) {
+		if named != nil {
+			if *dst = old; old == nil {
+				*dst = &byDefault
+			}
+		}
+	}
+	setPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
+	setPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
+	setPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
+	return back
+}
+
+// logUpdate emits the update event, with what changed as attributes: the names
+// are those of the API, the values JSON.
+func (daemon *Daemon) logUpdate(ctr *container.Container, old containertypes.Resources) {
+	ctr.Lock()
+	changed := changedResources(old, ctr.HostConfig.Resources)
+	ctr.Unlock()
+	daemon.LogContainerEventWithAttributes(ctr, events.ActionUpdate, changed)
+}
+
+func changedResources(old, now containertypes.Resources) map[string]string {
+	fields := func(r containertypes.Resources) (m map[string]json.RawMessage) {
+		data, err := json.Marshal(r)
+		if err == nil {
+			err = json.Unmarshal(data, &m)
+		}
+		if err != nil {
+			log.G(context.TODO()).WithError(err).Error("comparing resources")
+		}
+		return m
+	}
+	before, after := fields(old), fields(now)
+	changed := map[string]string{}
+	for name, value := range after {
+		if !bytes.Equal(before[name], value) {
+			changed[name] = string(value)
+		}
+	}
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			changed[name] = "null"
+		}
+	}
+	return changed
+}
+
+func writePending(ctr *container.Container, p pendingUpdate) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return atomicwriter.WriteFile(filepath.Join(ctr.Root, pendingUpdateFile), data, 0o600)
+}
+
+func removePending(ctr *container.Container) error {
+	if err := os.Remove(filepath.Join(ctr.Root, pendingUpdateFile)); err != nil {
+		return err
+	}
+	// Else a power cut could bring the file back, and the next start of
+	// dockerd would take back an update that was acknowledged.
+	dir, err := os.Open(ctr.Root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
