@@ -289,8 +289,14 @@ func (*emptyInspectClient) ContainerInspect(context.Context, string) (container.
 }
 
 func TestCompleteLimits(t *testing.T) {
-	for name, newCommand := range limitCommands {
+	for name, newCommand := range map[string]func(command.Cli) *cobra.Command{
+		"run": newRunCommand, "create": newCreateCommand, "update": newUpdateCommand, "modresources": newModresourcesCommand,
+	} {
 		cmd := newCommand(test.NewFakeCli(&fakeClient{}))
+		files, ok := cmd.GetFlagCompletionFunc("resources-file")
+		assert.Assert(t, ok, name)
+		_, directive := files(cmd, nil, "")
+		assert.Check(t, is.Equal(directive, cobra.ShellCompDirectiveDefault), name)
 		for flag, want := range map[string][]string{
 			"gpu-memory":   {"-1"},
 			"gpu-priority": {"-1024", "-512", "0", "512", "1024"},

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/cli/cli/command/completion"
 	"github.com/docker/cli/cli/command/formatter"
 	flagsHelper "github.com/docker/cli/cli/flags"
+	"github.com/docker/cli/opts"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ import (
 type modresourcesOptions struct {
 	update updateOptions
 
-	containers []string
+	containers opts.ListOpts
 	dryRun     bool
 	format     string
 	partial    bool
@@ -38,20 +39,17 @@ func NewModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 }
 
 func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
-	var options modresourcesOptions
+	options := modresourcesOptions{containers: opts.NewListOpts(nil)}
 
 	cmd := &cobra.Command{
 		Use:   "modresources [OPTIONS] CONTAINER [CONTAINER...]",
 		Short: "Change resource limits of one or more containers, all or nothing",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(options.containers) > 0 {
-				return nil
-			}
-			return cli.RequiresMinArgs(1)(cmd, args)
+			return cli.RequiresMinArgs(1)(cmd, slices.Concat(options.containers.GetSlice(), args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			options.containers = append(options.containers, args...)
-			return runModresources(cmd.Context(), dockerCLI, cmd.Flags(), &options)
+			args = slices.Concat(options.containers.GetSlice(), args)
+			return runModresources(cmd.Context(), dockerCLI, cmd.Flags(), &options, args)
 		},
 		Annotations: map[string]string{
 			"aliases":  "docker container modresources, docker modresources",
@@ -62,7 +60,7 @@ func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 
 	flags := cmd.Flags()
 	options.update.addResourceFlags(flags)
-	flags.StringArrayVar(&options.containers, "container", nil, "Container to change, same as an argument")
+	flags.Var(&options.containers, "container", "Container to change, same as an argument")
 	flags.BoolVar(&options.dryRun, "dry-run", false, "Show what would change, and change nothing")
 	flags.StringVar(&options.format, "format", "", flagsHelper.FormatHelp)
 	flags.BoolVar(&options.partial, "partial", false, "Keep going after an error, and keep what was changed")
@@ -70,14 +68,14 @@ func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 	flags.BoolVar(&options.show, "show", false, "Print the limits of a container as a file for --resources-file")
 
 	_ = cmd.RegisterFlagCompletionFunc("container", completion.ContainerNames(dockerCLI, false))
-	addCurrentValueCompletions(cmd, dockerCLI)
+	addCurrentValueCompletions(cmd, dockerCLI, &options.containers)
 	addLimitCompletions(cmd)
 	return cmd
 }
 
-func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, options *modresourcesOptions) error {
+func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, options *modresourcesOptions, containers []string) error {
 	if options.show {
-		return showResources(ctx, dockerCLI, flags, options)
+		return showResources(ctx, dockerCLI, flags, containers)
 	}
 	if options.quiet && options.format != "" {
 		return errors.New("conflicting options: cannot specify both --quiet and --format")
@@ -99,7 +97,7 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 		wanted:    wanted,
 		fields:    fields,
 	}
-	targets, missing := m.inspect(ctx, options.containers)
+	targets, missing := m.inspect(ctx, containers)
 	if missing != nil && !options.partial {
 		return missing
 	}
@@ -298,7 +296,7 @@ func (m *modresources) write(w io.Writer, targets []modresourcesTarget, options 
 }
 
 // showResources prints the limits of one container as a resources file.
-func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, options *modresourcesOptions) error {
+func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, containers []string) error {
 	var other []string
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Name != "show" && f.Name != "container" {
@@ -309,7 +307,7 @@ func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Flag
 		return fmt.Errorf("conflicting options: cannot specify both --show and %s", strings.Join(other, ", "))
 	}
 	m := modresources{apiClient: dockerCLI.Client()}
-	targets, err := m.inspect(ctx, options.containers)
+	targets, err := m.inspect(ctx, containers)
 	if err != nil {
 		return err
 	}
@@ -321,15 +319,15 @@ func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Flag
 
 // addCurrentValueCompletions offers, for the flag of each resource, the value
 // that the container on the command line has, if it is a single one.
-func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClientProvider) {
+func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClientProvider, containers *opts.ListOpts) {
 	for _, f := range resourceFields {
 		if !f.updatable {
 			continue
 		}
 		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			values := slices.Clone(limitValues[f.flag])
-			named, _ := cmd.Flags().GetStringArray("container")
-			if args = append(named, args...); len(args) != 1 {
+			args = slices.Concat(containers.GetSlice(), args)
+			if len(args) != 1 {
 				return values, cobra.ShellCompDirectiveNoFileComp
 			}
 			m := modresources{apiClient: dockerCLI.Client()}
