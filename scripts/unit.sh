@@ -19,7 +19,8 @@ touched() { # touched TREE OWNFOLDER: packages with a hooked or an own .go file
 }
 
 # Upstream assumes that the host's network and mounts are its own to play with.
-apart() { unshare --net --mount "$@"; }
+# A new network starts with lo down, and tests listen there.
+apart() { unshare --net --mount sh -c 'ip link set lo up && exec "$@"' sh "$@"; }
 
 suite=$1
 shift

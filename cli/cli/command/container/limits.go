@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/cli/cli"
+	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/command/completion"
 	"github.com/docker/cli/opts"
 	"github.com/docker/docker/api/types/container"
@@ -23,18 +25,49 @@ import (
 type limitOptions struct {
 	gpuPriority opts.GPUPriority
 	gpuMemory   opts.GPUMemory
+	file        resourcesFile
+
+	flags *pflag.FlagSet
 }
 
-// addFlags adds one flag for each limit.
+// addFlags adds one flag for each limit, and the one for a file with limits.
 func (o *limitOptions) addFlags(flags *pflag.FlagSet) {
+	o.flags = flags
 	flags.Var(&o.gpuMemory, "gpu-memory", "GPU memory limit (-1 for no limit)")
 	flags.Var(&o.gpuPriority, "gpu-priority", "GPU scheduling priority (-1024 to 1024)")
+	flags.Var(&o.file, "resources-file", "Read resource limits from a YAML or JSON file")
+	for _, f := range resourceFields {
+		if f.feature != "" {
+			_ = flags.SetAnnotation(f.flag, "resource", []string{f.feature})
+		}
+	}
 }
 
-// apply puts the limits that were given into r.
+// addUpdateFlags adds the same flags for an existing container. It refuses a
+// file with what only a new container can have.
+func (o *limitOptions) addUpdateFlags(flags *pflag.FlagSet) {
+	o.file.updateOnly = true
+	o.addFlags(flags)
+}
+
+// apply puts the limits that were given into r, flags before the file. The
+// rest of r, as far as it was given by flags, must be there already.
 func (o *limitOptions) apply(r *container.Resources) {
 	r.GPUPriority = o.gpuPriority.Value()
 	r.GPUMemory = o.gpuMemory.Value()
+	o.file.apply(r, o.flags)
+}
+
+// check comes before anything is sent. It returns an error if the file has a
+// limit that the daemon would ignore; a flag is checked by its annotation.
+func (o *limitOptions) check(dockerCLI command.Cli) error {
+	o.warn(dockerCLI.Err())
+	err := o.file.check(dockerCLI)
+	if err != nil && !o.file.updateOnly {
+		// What "run" and "create" exit with before there is a container.
+		return cli.StatusError{Status: err.Error(), StatusCode: 125}
+	}
+	return err
 }
 
 // warn writes a line to w for each limit that is valid but probably a slip.
@@ -45,10 +78,19 @@ func (o *limitOptions) warn(w io.Writer) {
 	}
 }
 
-// addLimitCompletions adds shell completion for the values of the limits.
+// limitValues are values to offer for a limit.
+var limitValues = map[string][]string{
+	"gpu-memory":   {"-1"},
+	"gpu-priority": {"-1024", "-512", "0", "512", "1024"},
+}
+
+// addLimitCompletions adds shell completion for the values of the limits. A
+// flag that has one already keeps it.
 func addLimitCompletions(cmd *cobra.Command) {
-	_ = cmd.RegisterFlagCompletionFunc("gpu-memory", completion.FromList("-1"))
-	_ = cmd.RegisterFlagCompletionFunc("gpu-priority", completion.FromList("-1024", "-512", "0", "512", "1024"))
+	for flag, values := range limitValues {
+		_ = cmd.RegisterFlagCompletionFunc(flag, completion.FromList(values...))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("resources-file", completion.FileNames)
 }
 
 // checkLimits verifies that the daemon has stored the limits it was asked for

@@ -289,8 +289,14 @@ func (*emptyInspectClient) ContainerInspect(context.Context, string) (container.
 }
 
 func TestCompleteLimits(t *testing.T) {
-	for name, newCommand := range limitCommands {
+	for name, newCommand := range map[string]func(command.Cli) *cobra.Command{
+		"run": newRunCommand, "create": newCreateCommand, "update": newUpdateCommand, "modresources": newModresourcesCommand,
+	} {
 		cmd := newCommand(test.NewFakeCli(&fakeClient{}))
+		files, ok := cmd.GetFlagCompletionFunc("resources-file")
+		assert.Assert(t, ok, name)
+		_, directive := files(cmd, nil, "")
+		assert.Check(t, is.Equal(directive, cobra.ShellCompDirectiveDefault), name)
 		for flag, want := range map[string][]string{
 			"gpu-memory":   {"-1"},
 			"gpu-priority": {"-1024", "-512", "0", "512", "1024"},
@@ -312,20 +318,23 @@ func TestCompleteLimits(t *testing.T) {
 func TestLimitFlagsWrittenByHand(t *testing.T) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	new(limitOptions).addFlags(flags)
-	for path, pattern := range map[string]string{
-		"contrib/completion/bash/docker":                 "\t\t--%\n",
-		"contrib/completion/zsh/_docker":                 "--%=[",
-		"contrib/completion/fish/docker.fish":            "__fish_seen_subcommand_from run' -l % ",
-		"man/docker-run.1.md":                            "\n**--%**=",
-		"docs/reference/run.md":                          "`--%=",
-		"docs/reference/commandline/container_run.md":    `<a name="%"></a>`,
-		"docs/reference/commandline/container_create.md": "`--%`",
+	fish := func(command string) string { return "__fish_seen_subcommand_from " + command + "' -l % " }
+	for path, patterns := range map[string][]string{
+		"contrib/completion/bash/docker":                 {"\t\t--%\n"},
+		"contrib/completion/zsh/_docker":                 {"--%=["},
+		"contrib/completion/fish/docker.fish":            {fish("run"), fish("create"), fish("update"), fish("modresources")},
+		"man/docker-run.1.md":                            {"\n**--%**="},
+		"docs/reference/run.md":                          {"`--%="},
+		"docs/reference/commandline/container_run.md":    {`<a name="%"></a>`},
+		"docs/reference/commandline/container_create.md": {"`--%`"},
 	} {
 		content, err := os.ReadFile(filepath.Join("..", "..", "..", filepath.FromSlash(path)))
 		assert.NilError(t, err)
 		flags.VisitAll(func(f *pflag.Flag) {
-			entry := strings.ReplaceAll(pattern, "%", f.Name)
-			assert.Check(t, strings.Contains(string(content), entry), "%s: no entry %q", path, entry)
+			for _, pattern := range patterns {
+				entry := strings.ReplaceAll(pattern, "%", f.Name)
+				assert.Check(t, strings.Contains(string(content), entry), "%s: no entry %q", path, entry)
+			}
 		})
 	}
 }

@@ -4,21 +4,20 @@ package system
 
 import (
 	"net/http"
-	"strings"
+
+	"github.com/docker/docker/api/types"
 )
 
-// resourceFeaturesHeader lists, in the answer to /_ping, the resources that
-// this host can limit now beyond what every daemon can. A client that does not
-// find it talks to a daemon that would drop such a limit in silence.
-const resourceFeaturesHeader = "Docker-Resource-Features"
-
-// resourceFeaturer is a backend that knows what the host can enforce.
+// resourceFeaturer is a backend that knows what the host can enforce now.
 type resourceFeaturer interface {
 	ResourceFeatures() []string
 }
 
+// setResourceFeatures writes the header of a ping, empty if nothing can be
+// enforced: the client learns that this daemon refuses rather than drops.
 func (s *systemRouter) setResourceFeatures(w http.ResponseWriter) {
 	if b, ok := s.backend.(resourceFeaturer); ok {
-		w.Header().Set(resourceFeaturesHeader, strings.Join(b.ResourceFeatures(), ","))
+		features := types.ResourceFeatures{Known: true, Names: b.ResourceFeatures()}
+		w.Header().Set(types.ResourceFeaturesHeader, features.String())
 	}
 }

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/docker/cli/cli"
+	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/command/completion"
+	"github.com/docker/cli/cli/command/formatter"
+	flagsHelper "github.com/docker/cli/cli/flags"
+	"github.com/docker/cli/opts"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+type modresourcesOptions struct {
+	update updateOptions
+
+	containers opts.ListOpts
+	dryRun     bool
+	format     string
+	partial    bool
+	quiet      bool
+	show       bool
+}
+
+// NewModresourcesCommand creates a new cobra.Command for `docker modresources`
+func NewModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
+	return newModresourcesCommand(dockerCLI)
+}
+
+func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
+	options := modresourcesOptions{containers: opts.NewListOpts(nil)}
+
+	cmd := &cobra.Command{
+		Use:   "modresources [OPTIONS] CONTAINER [CONTAINER...]",
+		Short: "Change resource limits of one or more containers, all or nothing",
+		Args: func(cmd *cobra.Command, args []string) error {
+			return cli.RequiresMinArgs(1)(cmd, slices.Concat(options.containers.GetSlice(), args))
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			args = slices.Concat(options.containers.GetSlice(), args)
+			return runModresources(cmd.Context(), dockerCLI, cmd.Flags(), &options, args)
+		},
+		Annotations: map[string]string{
+			"aliases":  "docker container modresources, docker modresources",
+			"resource": "",
+		},
+		ValidArgsFunction: completion.ContainerNames(dockerCLI, false),
+	}
+
+	flags := cmd.Flags()
+	options.update.addResourceFlags(flags)
+	flags.Var(&options.containers, "container", "Container to change, same as an argument")
+	flags.BoolVar(&options.dryRun, "dry-run", false, "Show what would change, and change nothing")
+	flags.StringVar(&options.format, "format", "", flagsHelper.FormatHelp)
+	flags.BoolVar(&options.partial, "partial", false, "Keep going after an error, and keep what was changed")
+	flags.BoolVarP(&options.quiet, "quiet", "q", false, "Only print the names of the containers")
+	flags.BoolVar(&options.show, "show", false, "Print the limits of a container as a file for --resources-file")
+
+	_ = cmd.RegisterFlagCompletionFunc("container", completion.ContainerNames(dockerCLI, false))
+	addCurrentValueCompletions(cmd, dockerCLI, &options.containers)
+	addLimitCompletions(cmd)
+	return cmd
+}
+
+func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, options *modresourcesOptions, containers []string) error {
+	if options.show {
+		return showResources(ctx, dockerCLI, flags, containers)
+	}
+	if options.quiet && options.format != "" {
+		return errors.New("conflicting options: cannot specify both --quiet and --format")
+	}
+	wanted, fields, err := options.update.named()
+	if err != nil {
+		return err
+	}
+	if len(fields) == 0 {
+		return errors.New("no resource is named: use one or more flags such as --memory, or --resources-file")
+	}
+	if err := options.update.limits.check(dockerCLI); err != nil {
+		return err
+	}
+
+	m := modresources{
+		apiClient: dockerCLI.Client(),
+		warnings:  dockerCLI.Err(),
+		wanted:    wanted,
+		fields:    fields,
+	}
+	targets, missing := m.inspect(ctx, containers)
+	if missing != nil && !options.partial {
+		return missing
+	}
+	// A format that does not work must be known before anything is changed.
+	if err := m.write(io.Discard, targets, options); err != nil {
+		return err
+	}
+	switch {
+	case options.dryRun:
+		err = missing
+	case options.partial:
+		targets, err = m.updateEach(ctx, targets)
+		err = errors.Join(missing, err)
+	default:
+		if err := m.updateAll(ctx, targets); err != nil {
+			return err
+		}
+	}
+	return errors.Join(m.write(dockerCLI.Out(), targets, options), err)
+}
+
+// modresources is one change of resources, for any number of containers.
+type modresources struct {
+	apiClient client.APIClient
+	warnings  io.Writer
+	wanted    container.Resources
+	fields    []resourceField // those that wanted names
+}
+
+// modresourcesTarget is a container and what it had before.
+type modresourcesTarget struct {
+	name string // as the user gave it
+	id   string
+	old  container.UpdateConfig
+}
+
+// inspect looks up containers, each of them once even if it was given by
+// several names. The error is of those that could not be inspected.
+func (m *modresources) inspect(ctx context.Context, names []string) ([]modresourcesTarget, error) {
+	var (
+		targets []modresourcesTarget
+		errs    []error
+	)
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		ctr, err := m.apiClient.ContainerInspect(ctx, name)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		case ctr.ContainerJSONBase == nil || ctr.HostConfig == nil:
+			errs = append(errs, fmt.Errorf("%s: the daemon did not say which resources it has", name))
+		case !slices.ContainsFunc(targets, func(t modresourcesTarget) bool { return t.id == ctr.ID }):
+			targets = append(targets, modresourcesTarget{
+				name: name,
+				id:   ctr.ID,
+				old:  container.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
+			})
+		}
+	}
+	return targets, errors.Join(errs...)
+}
+
+func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
+	resp, err := m.apiClient.ContainerUpdate(ctx, t.id, container.UpdateConfig{Resources: m.wanted})
+	for _, w := range resp.Warnings {
+		_, _ = fmt.Fprintf(m.warnings, "WARNING: %s: %s\n", t.name, w)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: cannot change %s: %w", t.name, flagNames(m.fields), err)
+	}
+	return nil
+}
+
+// updateEach changes what can be changed and returns the containers for which
+// it worked, and the errors of the others.
+func (m *modresources) updateEach(ctx context.Context, targets []modresourcesTarget) ([]modresourcesTarget, error) {
+	var (
+		done []modresourcesTarget
+		errs []error
+	)
+	for _, t := range targets {
+		if err := m.update(ctx, t); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, t)
+	}
+	return done, errors.Join(errs...)
+}
+
+// updateAll changes all containers, or puts back those that it has changed and
+// says so in the error.
+func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarget) error {
+	for i, t := range targets {
+		err := m.update(ctx, t)
+		if err == nil {
+			continue
+		}
+		// An interrupt is a reason to be here, and must not keep the
+		// others from being put back.
+		ctx := context.WithoutCancel(ctx)
+		undo := targets[:i]
+		changed, lookErr := m.changed(ctx, t)
+		switch {
+		case lookErr != nil:
+			err = fmt.Errorf("%w; whether it was changed all the same is not known: %w", err, lookErr)
+		case changed:
+			undo = targets[:i+1]
+		}
+		return m.putBack(ctx, undo, err)
+	}
+	return nil
+}
+
+// changed tells whether a container has the wanted values although its update
+// has failed: the daemon may have done it and not lived to answer.
+func (m *modresources) changed(ctx context.Context, t modresourcesTarget) (bool, error) {
+	ctr, err := m.apiClient.ContainerInspect(ctx, t.id)
+	if err != nil {
+		return false, err
+	}
+	if ctr.ContainerJSONBase == nil || ctr.HostConfig == nil {
+		return false, errors.New("the daemon did not say which resources it has")
+	}
+	return slices.ContainsFunc(m.fields, func(f resourceField) bool {
+		return f.text(&ctr.HostConfig.Resources) != f.text(&t.old.Resources)
+	}), nil
+}
+
+// putBack gives containers their old values, the last changed first, and adds
+// to reason what has come of it.
+func (m *modresources) putBack(ctx context.Context, targets []modresourcesTarget, reason error) error {
+	if len(targets) == 0 {
+		return fmt.Errorf("%w; no container was changed", reason)
+	}
+	var (
+		back []string
+		errs = []error{reason}
+	)
+	for _, t := range slices.Backward(targets) {
+		if err := m.exactUpdate(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("%s: could not be put back, it may keep the new %s: %w", t.name, flagNames(m.fields), err))
+			continue
+		}
+		back = append(back, t.name)
+	}
+	if len(back) > 0 {
+		errs[0] = fmt.Errorf("%w; put back to the old values: %s", reason, strings.Join(back, ", "))
+	}
+	return errors.Join(errs...)
+}
+
+// exactUpdater is a client that can put back what was unset before.
+type exactUpdater interface {
+	ContainerUpdateExact(ctx context.Context, containerID string, updateConfig container.UpdateConfig) (container.UpdateResponse, error)
+}
+
+var _ exactUpdater = &client.Client{}
+
+func (m *modresources) exactUpdate(ctx context.Context, t modresourcesTarget) error {
+	updater, ok := m.apiClient.(exactUpdater)
+	if !ok {
+		return errors.New("this API client has no exact update")
+	}
+	_, err := updater.ContainerUpdateExact(ctx, t.id, t.old)
+	return err
+}
+
+// write prints the containers or the table of changes.
+func (m *modresources) write(w io.Writer, targets []modresourcesTarget, options *modresourcesOptions) error {
+	if options.quiet {
+		for _, t := range targets {
+			if _, err := fmt.Fprintln(w, t.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(targets) == 0 && options.format == "" {
+		return nil
+	}
+	var changes []resourceChange
+	for _, t := range targets {
+		for _, f := range m.fields {
+			changes = append(changes, resourceChange{
+				container: t.name,
+				resource:  f.flag,
+				old:       f.text(&t.old.Resources),
+				new:       f.text(&m.wanted),
+			})
+		}
+	}
+	return modresourcesFormatWrite(formatter.Context{Output: w, Format: newModresourcesFormat(options.format)}, changes)
+}
+
+// showResources prints the limits of one container as a resources file.
+func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, containers []string) error {
+	var other []string
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Name != "show" && f.Name != "container" {
+			other = append(other, "--"+f.Name)
+		}
+	})
+	if len(other) > 0 {
+		return fmt.Errorf("conflicting options: cannot specify both --show and %s", strings.Join(other, ", "))
+	}
+	m := modresources{apiClient: dockerCLI.Client()}
+	targets, err := m.inspect(ctx, containers)
+	if err != nil {
+		return err
+	}
+	if len(targets) != 1 {
+		return errors.New("--show takes one container")
+	}
+	return writeResources(dockerCLI.Out(), &targets[0].old.Resources)
+}
+
+// addCurrentValueCompletions offers, for the flag of each resource, the value
+// that the container on the command line has, if it is a single one.
+func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClientProvider, containers *opts.ListOpts) {
+	for _, f := range resourceFields {
+		if !f.updatable {
+			continue
+		}
+		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			values := slices.Clone(limitValues[f.flag])
+			args = slices.Concat(containers.GetSlice(), args)
+			if len(args) != 1 {
+				return values, cobra.ShellCompDirectiveNoFileComp
+			}
+			m := modresources{apiClient: dockerCLI.Client()}
+			targets, err := m.inspect(cmd.Context(), args)
+			if err != nil {
+				return values, cobra.ShellCompDirectiveNoFileComp
+			}
+			current := f.text(&targets[0].old.Resources)
+			if current != unsetResource && !slices.Contains(values, current) {
+				values = append([]string{current}, values...)
+			}
+			return values, cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+}

@@ -1,0 +1,639 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/internal/test"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+var updateCommands = map[string]func(command.Cli) *cobra.Command{
+	"update":       newUpdateCommand,
+	"modresources": newModresourcesCommand,
+}
+
+// knownCli is the CLI of a daemon that sends Docker-Resource-Features.
+type knownCli struct{ *test.FakeCli }
+
+func (knownCli) ServerInfo() command.ServerInfo {
+	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu"}}}
+}
+
+// updateClient is a daemon with containers. It merges an update as dockerd
+// does for the resources that the tests use.
+type updateClient struct {
+	fakeClient
+	names      map[string]string // name to ID
+	containers map[string]*container.HostConfig
+	calls      []string
+	configs    []container.UpdateConfig
+
+	updateErr  map[string]error // by ID
+	lostAnswer map[string]bool  // an updateErr comes after the change
+	exactErr   map[string]error
+	inspectErr func(id string, calls []string) error
+	onUpdate   func()
+}
+
+// newUpdateClient has the containers web, db and cache. They have a CPU weight
+// of 100, 200 and 300, db a GPU limit, and cache a restart policy.
+func newUpdateClient() *updateClient {
+	return &updateClient{
+		names: map[string]string{"web": "id-web", "w": "id-web", "db": "id-db", "cache": "id-cache"},
+		containers: map[string]*container.HostConfig{
+			"id-web":   {Resources: container.Resources{CPUShares: 100}},
+			"id-db":    {Resources: container.Resources{CPUShares: 200, GPUMemory: int64Ptr(1 << 30)}},
+			"id-cache": {Resources: container.Resources{CPUShares: 300}, RestartPolicy: container.RestartPolicy{Name: "always"}},
+		},
+	}
+}
+
+func (c *updateClient) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return container.InspectResponse{}, err
+	}
+	id := name
+	if byName, ok := c.names[name]; ok {
+		id = byName
+	}
+	calls := c.calls
+	c.calls = append(c.calls, "inspect "+id)
+	if c.inspectErr != nil {
+		if err := c.inspectErr(id, calls); err != nil {
+			return container.InspectResponse{}, err
+		}
+	}
+	hostConfig, ok := c.containers[id]
+	if !ok {
+		return container.InspectResponse{}, errors.New("No such container: " + name)
+	}
+	if hostConfig == nil {
+		return container.InspectResponse{}, nil
+	}
+	config := *hostConfig
+	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{ID: id, HostConfig: &config}}, nil
+}
+
+func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+	if byName, ok := c.names[id]; ok {
+		id = byName
+	}
+	c.calls = append(c.calls, "update "+id)
+	c.configs = append(c.configs, config)
+	if err := c.updateErr[id]; err != nil && !c.lostAnswer[id] {
+		return container.UpdateResponse{}, err
+	}
+	r := &c.containers[id].Resources
+	if config.CPUShares != 0 {
+		r.CPUShares = config.CPUShares
+	}
+	if config.GPUMemory != nil {
+		r.GPUMemory = config.GPUMemory
+	}
+	if config.GPUPriority != nil {
+		r.GPUPriority = config.GPUPriority
+	}
+	if c.onUpdate != nil {
+		c.onUpdate()
+	}
+	return container.UpdateResponse{Warnings: []string{"careful"}}, c.updateErr[id]
+}
+
+func (c *updateClient) ContainerUpdateExact(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return container.UpdateResponse{}, err
+	}
+	c.calls = append(c.calls, "exact "+id)
+	if err := c.exactErr[id]; err != nil {
+		return container.UpdateResponse{}, err
+	}
+	c.containers[id].Resources = config.Resources
+	c.containers[id].RestartPolicy = config.RestartPolicy
+	return container.UpdateResponse{}, nil
+}
+
+func (*updateClient) ServerVersion(context.Context) (types.Version, error) {
+	return types.Version{Version: "28.5.2"}, nil
+}
+
+// runUpdating runs a command against a daemon that knows all limits.
+func runUpdating(ctx context.Context, newCommand func(command.Cli) *cobra.Command, apiClient *updateClient, args ...string) (stdout, stderr string, _ error) {
+	fakeCLI := test.NewFakeCli(apiClient)
+	cmd := newCommand(knownCli{fakeCLI})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetOut(io.Discard)
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	return fakeCLI.OutBuffer().String(), fakeCLI.ErrBuffer().String(), err
+}
+
+func modresourcesCmd(apiClient *updateClient, args ...string) (stdout, stderr string, _ error) {
+	return runUpdating(context.Background(), newModresourcesCommand, apiClient, args...)
+}
+
+// resourceArgs has one value for each resource flag of update.
+var resourceArgs = map[string]struct {
+	value string
+	want  container.Resources
+}{
+	"blkio-weight":       {"300", container.Resources{BlkioWeight: 300}},
+	"cpu-period":         {"100000", container.Resources{CPUPeriod: 100000}},
+	"cpu-quota":          {"50000", container.Resources{CPUQuota: 50000}},
+	"cpu-rt-period":      {"1000000", container.Resources{CPURealtimePeriod: 1000000}},
+	"cpu-rt-runtime":     {"950000", container.Resources{CPURealtimeRuntime: 950000}},
+	"cpu-shares":         {"512", container.Resources{CPUShares: 512}},
+	"cpus":               {"1.5", container.Resources{NanoCPUs: 1500000000}},
+	"cpuset-cpus":        {"0-3", container.Resources{CpusetCpus: "0-3"}},
+	"cpuset-mems":        {"0,1", container.Resources{CpusetMems: "0,1"}},
+	"gpu-memory":         {"10240m", container.Resources{GPUMemory: int64Ptr(10 << 30)}},
+	"gpu-priority":       {"0", container.Resources{GPUPriority: int64Ptr(0)}},
+	"memory":             {"300m", container.Resources{Memory: 300 << 20}},
+	"memory-reservation": {"200m", container.Resources{MemoryReservation: 200 << 20}},
+	"memory-swap":        {"-1", container.Resources{MemorySwap: -1}},
+	"pids-limit":         {"-1", container.Resources{PidsLimit: int64Ptr(-1)}},
+}
+
+// TestUpdateResourceFlags checks that update and modresources have the same
+// flags, and that one flag puts one resource into the request.
+func TestUpdateResourceFlags(t *testing.T) {
+	for name, newCommand := range updateCommands {
+		for flag, tc := range resourceArgs {
+			t.Run(name+" "+flag, func(t *testing.T) {
+				apiClient := newUpdateClient()
+				_, _, err := runUpdating(context.Background(), newCommand, apiClient, "--"+flag+"="+tc.value, "web")
+				assert.NilError(t, err)
+				assert.Check(t, is.DeepEqual(apiClient.configs, []container.UpdateConfig{{Resources: tc.want}}))
+			})
+		}
+	}
+
+	var options updateOptions
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	options.addResourceFlags(flags)
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name == "kernel-memory" || f.Name == "resources-file" {
+			return
+		}
+		_, ok := resourceArgs[f.Name]
+		assert.Check(t, ok, "--%s is not tested", f.Name)
+		i := slices.IndexFunc(resourceFields, func(r resourceField) bool { return r.flag == f.Name })
+		assert.Assert(t, i >= 0, "--%s is not in resourceFields", f.Name)
+		assert.Check(t, resourceFields[i].updatable, "--%s is not updatable in resourceFields", f.Name)
+	})
+	for _, f := range resourceFields {
+		assert.Check(t, is.Equal(flags.Lookup(f.flag) != nil, f.updatable), f.name)
+	}
+	assert.Check(t, flags.Lookup("restart") == nil)
+}
+
+func TestUpdate(t *testing.T) {
+	for _, tc := range []struct {
+		doc     string
+		args    []string
+		exp     container.UpdateConfig
+		expErr  string
+		expOut  string
+		expWarn string
+	}{
+		{
+			doc:    "no flag",
+			args:   []string{"web"},
+			expErr: "you must provide one or more flags when using this command",
+		},
+		{
+			doc:    "no container",
+			args:   []string{"--memory=1g"},
+			expErr: "requires at least 1 argument",
+		},
+		{
+			doc:    "several resources",
+			args:   []string{"--cpu-shares=512", "-m", "300M", "--gpu-priority=50", "web"},
+			exp:    container.UpdateConfig{Resources: container.Resources{CPUShares: 512, Memory: 300 << 20, GPUPriority: int64Ptr(50)}},
+			expOut: "web\ncareful\n",
+		},
+		{
+			doc:    "restart policy",
+			args:   []string{"--restart=on-failure:3", "web"},
+			exp:    container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: "on-failure", MaximumRetryCount: 3}},
+			expOut: "web\ncareful\n",
+		},
+		{
+			doc:    "invalid restart policy",
+			args:   []string{"--restart=on-failure:often", "web"},
+			expErr: "invalid restart policy format: maximum retry count must be an integer",
+		},
+		{
+			doc:     "unit forgotten",
+			args:    []string{"--gpu-memory=10240", "web"},
+			exp:     container.UpdateConfig{Resources: container.Resources{GPUMemory: int64Ptr(10240)}},
+			expOut:  "web\ncareful\n",
+			expWarn: "WARNING: --gpu-memory=10240 is 10240 bytes, less than 1 MiB: did you mean 10240m?\n",
+		},
+		{
+			doc:    "GPU memory out of range",
+			args:   []string{"--gpu-memory=0", "web"},
+			expErr: `invalid argument "0" for "--gpu-memory" flag: must be 1 to 9223372036854775807 bytes`,
+		},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			apiClient := newUpdateClient()
+			stdout, stderr, err := runUpdating(context.Background(), newUpdateCommand, apiClient, tc.args...)
+			assert.Check(t, is.Equal(stdout, tc.expOut))
+			assert.Check(t, is.Equal(stderr, tc.expWarn))
+			if tc.expErr != "" {
+				assert.Check(t, is.ErrorContains(err, tc.expErr))
+				assert.Check(t, is.Len(apiClient.calls, 0))
+				return
+			}
+			assert.NilError(t, err)
+			assert.Check(t, is.DeepEqual(apiClient.configs, []container.UpdateConfig{tc.exp}))
+		})
+	}
+}
+
+// TestUpdateSeveral pins that update, unlike modresources, keeps going.
+func TestUpdateSeveral(t *testing.T) {
+	apiClient := newUpdateClient()
+	apiClient.updateErr = map[string]error{"id-db": errors.New("busy")}
+	stdout, _, err := runUpdating(context.Background(), newUpdateCommand, apiClient, "--cpu-shares=512", "web", "db", "cache")
+	assert.Check(t, is.Error(err, "busy"))
+	assert.Check(t, is.Equal(stdout, "web\ncache\ncareful\ncareful\n"))
+	assert.Check(t, is.DeepEqual(apiClient.calls, []string{"update id-web", "update id-db", "update id-cache"}))
+}
+
+func TestModresourcesErrors(t *testing.T) {
+	for _, tc := range []struct {
+		doc    string
+		args   []string
+		expErr string
+	}{
+		{doc: "no container", args: []string{"--cpu-shares=512"}, expErr: "requires at least 1 argument"},
+		{doc: "no resource", args: []string{"web"}, expErr: "no resource is named: use one or more flags such as --memory, or --resources-file"},
+		{doc: "no resource, other flags", args: []string{"--dry-run", "web"}, expErr: "no resource is named"},
+		{doc: "restart", args: []string{"--restart=no", "web"}, expErr: "unknown flag: --restart"},
+		{doc: "kernel memory", args: []string{"--kernel-memory=1g", "web"}, expErr: "--kernel-memory is no longer supported: daemons ignore it"},
+		{doc: "zero", args: []string{"--cpu-shares=0", "web"}, expErr: "--cpu-shares=0 would change nothing: an update cannot set this resource to zero or nothing; give another value"},
+		{doc: "empty", args: []string{"--cpuset-cpus=", "web"}, expErr: "--cpuset-cpus= would change nothing"},
+		{doc: "quiet and format", args: []string{"-q", "--format=json", "--cpu-shares=512", "web"}, expErr: "conflicting options: cannot specify both --quiet and --format"},
+		{doc: "show and a resource", args: []string{"--show", "--cpu-shares=512", "web"}, expErr: "conflicting options: cannot specify both --show and --cpu-shares"},
+		{doc: "invalid value", args: []string{"--gpu-priority=2000", "web"}, expErr: `invalid argument "2000" for "--gpu-priority" flag: must be a whole number from -1024 to 1024`},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			apiClient := newUpdateClient()
+			stdout, _, err := modresourcesCmd(apiClient, tc.args...)
+			assert.Check(t, is.ErrorContains(err, tc.expErr))
+			assert.Check(t, is.Equal(stdout, ""))
+			assert.Check(t, is.Len(apiClient.calls, 0))
+		})
+	}
+}
+
+func TestModresourcesOutput(t *testing.T) {
+	const table = `CONTAINER   RESOURCE     OLD          NEW
+web         cpu-shares   100          512
+web         gpu-memory   unset        -1
+db          cpu-shares   200          512
+db          gpu-memory   1073741824   -1
+`
+	for _, tc := range []struct {
+		doc  string
+		args []string
+		exp  string
+	}{
+		{doc: "default", exp: table},
+		{doc: "table", args: []string{"--format=table"}, exp: table},
+		{doc: "own table", args: []string{"--format=table {{.Resource}}\t{{.New}}"}, exp: `RESOURCE     NEW
+cpu-shares   512
+gpu-memory   -1
+cpu-shares   512
+gpu-memory   -1
+`},
+		{doc: "template", args: []string{"--format={{.Container}} {{.Resource}} {{.Old}} {{.New}}"}, exp: `web cpu-shares 100 512
+web gpu-memory unset -1
+db cpu-shares 200 512
+db gpu-memory 1073741824 -1
+`},
+		{doc: "json", args: []string{"--format=json"}, exp: `{"Container":"web","New":"512","Old":"100","Resource":"cpu-shares"}
+{"Container":"web","New":"-1","Old":"unset","Resource":"gpu-memory"}
+{"Container":"db","New":"512","Old":"200","Resource":"cpu-shares"}
+{"Container":"db","New":"-1","Old":"1073741824","Resource":"gpu-memory"}
+`},
+		{doc: "quiet", args: []string{"--quiet"}, exp: "web\ndb\n"},
+	} {
+		for _, dryRun := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s dry-run=%v", tc.doc, dryRun), func(t *testing.T) {
+				apiClient := newUpdateClient()
+				args := append([]string{"--gpu-memory=-1", "--cpu-shares=512", fmt.Sprintf("--dry-run=%v", dryRun)}, tc.args...)
+				stdout, stderr, err := modresourcesCmd(apiClient, append(args, "web", "db")...)
+				assert.NilError(t, err)
+				assert.Check(t, is.Equal(stdout, tc.exp))
+				calls := []string{"inspect id-web", "inspect id-db"}
+				warnings := ""
+				if !dryRun {
+					calls = append(calls, "update id-web", "update id-db")
+					warnings = "WARNING: web: careful\nWARNING: db: careful\n"
+				}
+				assert.Check(t, is.DeepEqual(apiClient.calls, calls))
+				assert.Check(t, is.Equal(stderr, warnings))
+			})
+		}
+	}
+}
+
+// TestModresourcesInvalidFormat checks that a format which fails does so
+// before anything is changed.
+func TestModresourcesInvalidFormat(t *testing.T) {
+	for _, format := range []string{"{{.Container", "{{.NoSuchField}}"} {
+		apiClient := newUpdateClient()
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "--format="+format, "web")
+		assert.Check(t, is.ErrorContains(err, "template parsing error"))
+		assert.Check(t, is.DeepEqual(apiClient.calls, []string{"inspect id-web"}))
+	}
+}
+
+func TestModresourcesNames(t *testing.T) {
+	for _, tc := range []struct {
+		doc  string
+		args []string
+		exp  string
+	}{
+		{doc: "flag", args: []string{"--container=web"}, exp: "web\n"},
+		{doc: "flag twice", args: []string{"--container=web", "--container", "db"}, exp: "web\ndb\n"},
+		{doc: "both", args: []string{"--container=web", "db", "cache"}, exp: "web\ndb\ncache\n"},
+		{doc: "same name", args: []string{"--container=web", "db", "web", "db"}, exp: "web\ndb\n"},
+		{doc: "same container", args: []string{"w", "db", "id-web"}, exp: "w\ndb\n"},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			apiClient := newUpdateClient()
+			stdout, _, err := modresourcesCmd(apiClient, append([]string{"-q", "--cpu-shares=512"}, tc.args...)...)
+			assert.NilError(t, err)
+			assert.Check(t, is.Equal(stdout, tc.exp))
+			assert.Check(t, is.Len(apiClient.configs, strings.Count(tc.exp, "\n")))
+		})
+	}
+}
+
+func TestModresourcesMissing(t *testing.T) {
+	const expErr = "gone: No such container: gone\nlost: No such container: lost"
+
+	apiClient := newUpdateClient()
+	stdout, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "gone", "lost")
+	assert.Check(t, is.Error(err, expErr))
+	assert.Check(t, is.Equal(stdout, ""))
+	assert.Check(t, is.Len(apiClient.configs, 0))
+
+	apiClient = newUpdateClient()
+	stdout, _, err = modresourcesCmd(apiClient, "--partial", "-q", "--cpu-shares=512", "gone", "web", "lost")
+	assert.Check(t, is.Error(err, expErr))
+	assert.Check(t, is.Equal(stdout, "web\n"))
+	assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(512)))
+
+	apiClient = newUpdateClient()
+	stdout, _, err = modresourcesCmd(apiClient, "--partial", "--dry-run", "--cpu-shares=512", "gone", "lost")
+	assert.Check(t, is.Error(err, expErr))
+	assert.Check(t, is.Equal(stdout, ""))
+
+	apiClient = newUpdateClient()
+	apiClient.containers["id-db"] = nil
+	_, _, err = modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+	assert.Check(t, is.Error(err, "db: the daemon did not say which resources it has"))
+	assert.Check(t, is.Len(apiClient.configs, 0))
+}
+
+// TestModresourcesAllOrNothing lets the change fail in each of three
+// containers. All resources must be what they were, the unset ones unset.
+func TestModresourcesAllOrNothing(t *testing.T) {
+	all := []string{"web", "db", "cache"}
+	for i, failing := range all {
+		for _, lostAnswer := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s lostAnswer=%v", failing, lostAnswer), func(t *testing.T) {
+				apiClient := newUpdateClient()
+				apiClient.updateErr = map[string]error{"id-" + failing: errors.New("the kernel said no")}
+				apiClient.lostAnswer = map[string]bool{"id-" + failing: lostAnswer}
+				stdout, _, err := modresourcesCmd(apiClient, append([]string{"--cpu-shares=512", "--gpu-memory=4g", "--gpu-priority=7"}, all...)...)
+
+				undo := slices.Clone(all[:i])
+				if lostAnswer {
+					undo = append(undo, failing)
+				}
+				slices.Reverse(undo)
+				expErr := failing + ": cannot change cpu-shares, gpu-memory, gpu-priority: the kernel said no; "
+				if len(undo) == 0 {
+					expErr += "no container was changed"
+				} else {
+					expErr += "put back to the old values: " + strings.Join(undo, ", ")
+				}
+				assert.Check(t, is.Error(err, expErr))
+				assert.Check(t, is.Equal(stdout, ""))
+				assert.Check(t, is.DeepEqual(apiClient.containers, newUpdateClient().containers))
+
+				var calls []string
+				for _, name := range all {
+					calls = append(calls, "inspect id-"+name)
+				}
+				for _, name := range all[:i+1] {
+					calls = append(calls, "update id-"+name)
+				}
+				calls = append(calls, "inspect id-"+failing)
+				for _, name := range undo {
+					calls = append(calls, "exact id-"+name)
+				}
+				assert.Check(t, is.DeepEqual(apiClient.calls, calls))
+			})
+		}
+	}
+}
+
+func TestModresourcesPutBackFails(t *testing.T) {
+	apiClient := newUpdateClient()
+	apiClient.updateErr = map[string]error{"id-cache": errors.New("the kernel said no")}
+	apiClient.exactErr = map[string]error{"id-db": errors.New("disk full")}
+	_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db", "cache")
+	assert.Check(t, is.Error(err, "cache: cannot change cpu-shares: the kernel said no; put back to the old values: web\n"+
+		"db: could not be put back, it may keep the new cpu-shares: disk full"))
+	assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(100)))
+
+	apiClient = newUpdateClient()
+	apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
+	apiClient.exactErr = map[string]error{"id-web": errors.New("disk full")}
+	_, _, err = modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+	assert.Check(t, is.Error(err, "db: cannot change cpu-shares: the kernel said no\n"+
+		"web: could not be put back, it may keep the new cpu-shares: disk full"))
+}
+
+// TestModresourcesDaemonGone is a daemon that dies in an update.
+func TestModresourcesDaemonGone(t *testing.T) {
+	apiClient := newUpdateClient()
+	gone := errors.New("connection refused")
+	apiClient.updateErr = map[string]error{"id-db": errors.New("EOF")}
+	apiClient.exactErr = map[string]error{"id-web": gone}
+	apiClient.inspectErr = func(_ string, calls []string) error {
+		if slices.Contains(calls, "update id-db") {
+			return gone
+		}
+		return nil
+	}
+	_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+	assert.Check(t, is.Error(err, "db: cannot change cpu-shares: EOF; whether it was changed all the same is not known: connection refused\n"+
+		"web: could not be put back, it may keep the new cpu-shares: connection refused"))
+}
+
+// TestModresourcesInterrupted puts back although the context is done.
+func TestModresourcesInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	apiClient := newUpdateClient()
+	apiClient.onUpdate = cancel
+	apiClient.updateErr = map[string]error{"id-db": context.Canceled}
+	_, _, err := runUpdating(ctx, newModresourcesCommand, apiClient, "--cpu-shares=512", "web", "db")
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
+	assert.Check(t, is.DeepEqual(apiClient.containers, newUpdateClient().containers))
+}
+
+func TestModresourcesPartial(t *testing.T) {
+	apiClient := newUpdateClient()
+	apiClient.updateErr = map[string]error{"id-web": errors.New("busy"), "id-cache": errors.New("dead")}
+	stdout, _, err := modresourcesCmd(apiClient, "--partial", "--cpu-shares=512", "web", "db", "cache")
+	assert.Check(t, is.Error(err, "web: cannot change cpu-shares: busy\ncache: cannot change cpu-shares: dead"))
+	assert.Check(t, is.Equal(stdout, "CONTAINER   RESOURCE     OLD       NEW\ndb          cpu-shares   200       512\n"))
+	assert.Check(t, is.DeepEqual(apiClient.calls, []string{
+		"inspect id-web", "inspect id-db", "inspect id-cache", "update id-web", "update id-db", "update id-cache",
+	}))
+}
+
+func TestResourceText(t *testing.T) {
+	for _, tc := range []struct {
+		field string
+		r     container.Resources
+		exp   string
+	}{
+		{field: "NanoCpus", r: container.Resources{NanoCPUs: 1}, exp: "0.000000001"},
+		{field: "NanoCpus", r: container.Resources{NanoCPUs: 2500000000}, exp: "2.5"},
+		{field: "PidsLimit", r: container.Resources{PidsLimit: int64Ptr(0)}, exp: "-1"},
+		{field: "PidsLimit", r: container.Resources{PidsLimit: int64Ptr(-1)}, exp: "-1"},
+		{field: "PidsLimit", exp: "unset"},
+		{field: "GPUPriority", r: container.Resources{GPUPriority: int64Ptr(0)}, exp: "0"},
+		{field: "GPUPriority", exp: "unset"},
+		{field: "Memory", exp: "unset"},
+		{field: "Memory", r: container.Resources{Memory: 10241}, exp: "10241"},
+		{field: "CpusetCpus", r: container.Resources{CpusetCpus: "0-3"}, exp: "0-3"},
+	} {
+		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.name == tc.field })
+		assert.Check(t, is.Equal(resourceFields[i].text(&tc.r), tc.exp), tc.field)
+	}
+}
+
+func TestCompleteModresources(t *testing.T) {
+	values := []string{"-1024", "-512", "0", "512", "1024"}
+	for _, tc := range []struct {
+		doc, flag string
+		args      []string
+		exp       []string
+	}{
+		{doc: "no container", flag: "gpu-priority", exp: values},
+		{doc: "current value", flag: "gpu-memory", args: []string{"db"}, exp: []string{"1073741824", "-1"}},
+		{doc: "by flag", flag: "cpu-shares", args: []string{"--container=db"}, exp: []string{"200"}},
+		{doc: "unset", flag: "gpu-priority", args: []string{"web"}, exp: values},
+		{doc: "two containers", flag: "gpu-memory", args: []string{"--container=db", "web"}, exp: []string{"-1"}},
+		{doc: "no such container", flag: "gpu-memory", args: []string{"gone"}, exp: []string{"-1"}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			cmd := newModresourcesCommand(knownCli{test.NewFakeCli(newUpdateClient())})
+			cmd.SetContext(context.Background())
+			assert.NilError(t, cmd.ParseFlags(tc.args))
+			complete, ok := cmd.GetFlagCompletionFunc(tc.flag)
+			assert.Assert(t, ok)
+			got, directive := complete(cmd, cmd.Flags().Args(), "")
+			assert.Check(t, is.DeepEqual(got, tc.exp))
+			assert.Check(t, is.Equal(directive, cobra.ShellCompDirectiveNoFileComp))
+		})
+	}
+
+	running := &fakeClient{containerListFunc: func(options container.ListOptions) ([]container.Summary, error) {
+		assert.Check(t, !options.All)
+		return []container.Summary{{ID: "id-web", Names: []string{"/web"}}}, nil
+	}}
+	cmd := newModresourcesCommand(knownCli{test.NewFakeCli(running)})
+	complete, ok := cmd.GetFlagCompletionFunc("container")
+	assert.Assert(t, ok)
+	for _, fn := range []cobra.CompletionFunc{complete, cmd.ValidArgsFunction} {
+		names, _ := fn(cmd, nil, "")
+		assert.Check(t, is.DeepEqual(names, []string{"web"}))
+	}
+}
+
+// TestModresourcesShow feeds what --show prints back.
+func TestModresourcesShow(t *testing.T) {
+	apiClient := newUpdateClient()
+	full := apiClient.containers["id-db"]
+	full.Resources = container.Resources{
+		CgroupParent: "/docker", // not updatable, not shown
+		BlkioWeight:  300, CPUPeriod: 100000, CPUQuota: -1, CPURealtimePeriod: 1000000, CPURealtimeRuntime: 950000,
+		CPUShares: 200, CpusetCpus: "0", CpusetMems: "0,1", GPUMemory: int64Ptr(10241), GPUPriority: int64Ptr(0),
+		Memory: 1<<53 + 1, MemoryReservation: 5, MemorySwap: -1, PidsLimit: int64Ptr(0),
+	}
+	stdout, _, err := modresourcesCmd(apiClient, "--show", "db")
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(stdout, `BlkioWeight: 300
+CpuPeriod: 100000
+CpuQuota: -1
+CpuRealtimePeriod: 1000000
+CpuRealtimeRuntime: 950000
+CpuShares: 200
+CpusetCpus: "0"
+CpusetMems: 0,1
+GPUMemory: 10241
+GPUPriority: 0
+Memory: 9007199254740993
+MemoryReservation: 5
+MemorySwap: -1
+PidsLimit: 0
+`))
+
+	path := filepath.Join(t.TempDir(), "limits.yaml")
+	assert.NilError(t, os.WriteFile(path, []byte(stdout), 0o600))
+	for name, newCommand := range updateCommands {
+		apiClient := newUpdateClient()
+		_, _, err = runUpdating(context.Background(), newCommand, apiClient, "--resources-file="+path, "web")
+		assert.NilError(t, err, name)
+		exp := full.Resources
+		exp.CgroupParent = ""
+		assert.Check(t, is.DeepEqual(apiClient.configs, []container.UpdateConfig{{Resources: exp}}), name)
+	}
+
+	for _, f := range resourceFields {
+		if f.updatable && f.name != "NanoCpus" {
+			assert.Check(t, is.Contains(stdout, f.name+": "))
+		}
+	}
+
+	apiClient.containers["id-web"].Resources = container.Resources{}
+	stdout, _, err = modresourcesCmd(apiClient, "--show", "--container=web")
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(stdout, "# no resource is limited\n"))
+	_, _, err = modresourcesCmd(apiClient, "--show", "web", "db")
+	assert.Check(t, is.Error(err, "--show takes one container"))
+	_, _, err = modresourcesCmd(apiClient, "--show", "gone")
+	assert.Check(t, is.ErrorContains(err, "No such container: gone"))
+
+	var buf bytes.Buffer
+	assert.NilError(t, writeResources(&buf, &container.Resources{NanoCPUs: 1500000000}))
+	assert.Check(t, is.Equal(buf.String(), "NanoCpus: 1500000000\n"))
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/docker/cli/cli/command"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// resourceAnnotation marks flags and commands that must not reach a daemon
+// which does not know the resource limits behind them. Its value names the
+// kind of limit. Unlike upstream's annotations it fails closed: without an
+// answer to the ping the flag is refused.
+const resourceAnnotation = "resource"
+
+// unsupportedResource returns the error, if any, of a flag that was given.
+func unsupportedResource(f *pflag.Flag, details versionDetails) []error {
+	if _, ok := f.Annotations[resourceAnnotation]; !ok {
+		return nil
+	}
+	if err := command.CheckResource(details, fmt.Sprintf(`"--%s"`, f.Name)); err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// checkResourceCommand is the same for curr, which is cmd or one of its
+// parents. Help is shown whatever the daemon knows; `docker help COMMAND` comes
+// here with flags that nobody has parsed.
+func checkResourceCommand(cmd, curr *cobra.Command, details versionDetails) error {
+	if _, ok := curr.Annotations[resourceAnnotation]; !ok || !cmd.Flags().Parsed() || cmd.Flags().Changed("help") {
+		return nil
+	}
+	return command.CheckResource(details, cmd.CommandPath())
+}
+
+// noResourceFeatures returns a condition for hiding a flag or a command in
+// help: a daemon that answered and does not know it. Without an answer nothing
+// is hidden.
+func noResourceFeatures(details versionDetails) func(string) bool {
+	return func(string) bool {
+		info := details.ServerInfo()
+		return info.OSType != "" && !info.ResourceFeatures.Known
+	}
+}

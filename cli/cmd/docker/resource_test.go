@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// pingDaemon answers a ping, with this header if there is one, and refuses
+// all else. It returns its address and what was sent besides pings and the
+// question for the version.
+func pingDaemon(t *testing.T, status int, features ...string) (host string, sent *[]string) {
+	t.Helper()
+	sent = new([]string)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/_ping":
+			w.Header().Set("Api-Version", "1.51")
+			w.Header().Set("Ostype", "linux")
+			w.Header()[types.ResourceFeaturesHeader] = features
+			w.WriteHeader(status)
+		case strings.HasSuffix(r.URL.Path, "/version"):
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"Version": "28.5.2"}`)
+		default:
+			*sent = append(*sent, r.Method+" "+r.URL.Path)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"message": "this daemon does nothing"}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return strings.Replace(server.URL, "http://", "tcp://", 1), sent
+}
+
+func TestResourceAnnotation(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	const (
+		stock  = " is not supported by the Docker daemon (version 28.5.2), which cannot enforce it: use a dockerd that can"
+		silent = " needs a Docker daemon that supports it, and this one did not answer the ping: is the docker daemon running?"
+	)
+	file := filepath.Join(t.TempDir(), "limits.yaml")
+	assert.NilError(t, os.WriteFile(file, []byte("GPUMemory: 1g\n"), 0o600))
+
+	type daemon struct {
+		doc      string
+		status   int
+		features []string
+		reason   string // why it gets no limit
+	}
+	daemons := []daemon{
+		{doc: "knows gpu", status: http.StatusOK, features: []string{"gpu"}},
+		{doc: "knows gpu, cannot enforce it", status: http.StatusOK, features: []string{""}},
+		{doc: "stock", status: http.StatusOK, reason: stock},
+		{doc: "unwell", status: http.StatusInternalServerError, features: []string{"gpu"}, reason: silent},
+		{doc: "not there", reason: silent},
+	}
+	for _, d := range daemons {
+		for _, tc := range []struct {
+			what string // what the error begins with, "" if the daemon need not know
+			args []string
+		}{
+			{what: `"--gpu-memory"`, args: []string{"run", "--gpu-memory=1g", "img"}},
+			{what: `"--gpu-priority"`, args: []string{"create", "--gpu-priority=0", "img"}},
+			{what: `"--gpu-memory"`, args: []string{"container", "run", "--gpu-memory=-1", "img"}},
+			{what: `"--gpu-memory"`, args: []string{"update", "--gpu-memory=1g", "web"}},
+			{what: `"--gpu-priority"`, args: []string{"container", "update", "--gpu-priority=1", "web"}},
+			{what: "GPUMemory in " + file, args: []string{"update", "--resources-file", file, "web"}},
+			{what: "docker modresources", args: []string{"modresources", "--cpu-shares=512", "web"}},
+			{what: "docker modresources", args: []string{"modresources", "--container=web", "--gpu-memory=1g"}},
+			{what: "docker modresources", args: []string{"modresources", "--show", "web"}},
+			{what: "docker container modresources", args: []string{"container", "modresources", "--memory=1g", "web"}},
+			{args: []string{"update", "--cpu-shares=512", "web"}},
+			{args: []string{"create", "--memory=1g", "img"}},
+		} {
+			t.Run(d.doc+" "+strings.Join(tc.args, " "), func(t *testing.T) {
+				host, sent := "tcp://127.0.0.1:1", new([]string)
+				if d.status != 0 {
+					host, sent = pingDaemon(t, d.status, d.features...)
+				}
+				t.Setenv("DOCKER_HOST", host)
+				err := runCliCommand(t, nil, nil, tc.args...)
+				if d.reason != "" && tc.what != "" {
+					assert.Check(t, is.Error(err, tc.what+d.reason))
+					assert.Check(t, is.Len(*sent, 0))
+					return
+				}
+				if d.status == 0 {
+					assert.Check(t, is.ErrorContains(err, "Cannot connect"))
+					return
+				}
+				assert.Check(t, is.ErrorContains(err, "this daemon does nothing"))
+				assert.Check(t, len(*sent) > 0)
+			})
+		}
+	}
+}
+
+func TestResourceAnnotationHelp(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	for _, tc := range []struct {
+		doc      string
+		features []string
+		down     bool
+		hidden   bool
+	}{
+		{doc: "known", features: []string{""}},
+		{doc: "stock", hidden: true},
+		{doc: "ping failed", down: true},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			host := "tcp://127.0.0.1:1"
+			if !tc.down {
+				host, _ = pingDaemon(t, http.StatusOK, tc.features...)
+			}
+			t.Setenv("DOCKER_HOST", host)
+			for _, args := range [][]string{{"modresources", "--help"}, {"help", "modresources"}, {"container", "modresources", "--help"}} {
+				var out bytes.Buffer
+				assert.NilError(t, runCliCommand(t, nil, &out, args...))
+				assert.Check(t, is.Contains(out.String(), "--dry-run"), "%v", args)
+				assert.Check(t, is.Equal(strings.Contains(out.String(), "--gpu-memory"), !tc.hidden))
+			}
+			for arg, line := range map[string]string{"run": "--gpu-priority", "update": "--gpu-priority", "container": "modresources "} {
+				var out bytes.Buffer
+				assert.NilError(t, runCliCommand(t, nil, &out, arg, "--help"))
+				assert.Check(t, is.Equal(strings.Contains(out.String(), line), !tc.hidden), arg)
+			}
+		})
+	}
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package types
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// ResourceFeaturesHeader is the header of a ping response by which a daemon
+// says that it knows resource limits beyond upstream's, and which kinds of
+// them it can enforce at the moment, as a comma-separated list. The list may
+// be empty. A daemon that does not send the header drops such limits from a
+// request and reports success.
+const ResourceFeaturesHeader = "Docker-Resource-Features"
+
+// ResourceFeatures is what a daemon says in [ResourceFeaturesHeader].
+type ResourceFeatures struct {
+	// Known is whether the daemon sent the header at all. If it is false,
+	// nothing is known about the limits, not even after a successful ping.
+	Known bool
+
+	// Names are the kinds of limits that the host can enforce, for example
+	// "gpu", in the daemon's order.
+	Names []string
+}
+
+// Has reports whether the host can enforce limits of this kind.
+func (f ResourceFeatures) Has(name string) bool {
+	return slices.Contains(f.Names, name)
+}
+
+// String is the header's value.
+func (f ResourceFeatures) String() string {
+	return strings.Join(f.Names, ",")
+}
+
+// ParseResourceFeatures reads [ResourceFeaturesHeader] from the headers of a
+// ping response. Several headers of that name count as one list.
+func ParseResourceFeatures(header http.Header) ResourceFeatures {
+	values := header.Values(ResourceFeaturesHeader)
+	features := ResourceFeatures{Known: len(values) > 0}
+	for _, name := range strings.Split(strings.Join(values, ","), ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			features.Names = append(features.Names, name)
+		}
+	}
+	return features
+}
