@@ -1838,8 +1838,8 @@ int main(int argc, char *argv[])
 	srand(seed);
 
 	ksft_print_header();
-	find_interface(root, sizeof(root));
 	find_cards();
+	find_interface(root, sizeof(root));
 	if (!nr_cards)
 		ksft_exit_skip("no DRM driver with dumb buffers\n");
 
