@@ -9,7 +9,7 @@
 # programs in PATH; its output comes out on stdout, what the kernel says goes to
 # the file CONSOLE. Environment: APPEND (more kernel parameters), DEVICES (more
 # arguments for QEMU), ACCEL (default tcg: KVM may open and yet not run), MEMORY
-# (MiB, default 2048), LIMIT (seconds, default 900). Exits with 3 if the machine
+# (MiB, default 2048), CPUS (default 2), LIMIT (seconds, default 900). Exits with 3 if the machine
 # itself failed: did not boot, died or ran out of time.
 set -euo pipefail
 
@@ -48,10 +48,10 @@ chmod 755 "$work/root/init" "$work/root/bin"/*
 (cd "$work/root" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$work/initrd"
 
 cpu=max
-[ "${ACCEL:-tcg}" = tcg ] || cpu=host
+case ${ACCEL:-tcg} in tcg*) ;; *) cpu=host ;; esac
 # shellcheck disable=SC2086 # DEVICES is a list
 timeout -k 5 "${LIMIT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-	-machine q35 -accel "${ACCEL:-tcg}" -cpu $cpu -smp 2 -m "${MEMORY:-2048}" ${DEVICES:-} \
+	-machine q35 -accel "${ACCEL:-tcg}" -cpu $cpu -smp "${CPUS:-2}" -m "${MEMORY:-2048}" ${DEVICES:-} \
 	-kernel "$kernel" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 ${APPEND:-}" \
 	-serial "file:$console" -serial stdio -monitor none </dev/null 2>"$work/qemu" |
 	tr -d '\r' | tee "$work/out" | grep --line-buffered -v '^guest.sh: exit' || true

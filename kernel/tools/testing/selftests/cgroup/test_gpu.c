@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promises of the gpu controller, on cgroup v2 or v1, whichever has it mounted.
  *
@@ -436,7 +436,7 @@ static long perform(struct order *order, int fd, int *reply_fd)
 	case OP_MKDIR:
 		return mkdir(order->text, 0755) ? -errno : 0;
 	}
-	return -ENOSYS;
+	return -EINVAL;
 }
 
 static void actor_main(int sock)
@@ -1466,7 +1466,7 @@ static int random_op(struct worker *w, enum random_op op)
 	case R_EXIT:
 		_exit(0);
 	default:
-		return -ENOSYS;
+		return -EINVAL;
 	}
 }
 
@@ -1831,7 +1831,8 @@ int main(int argc, char *argv[])
 			seed = strtoul(optarg, NULL, 0);
 			break;
 		default:
-			ksft_exit_fail_msg("usage: test_gpu [-f] [-n OPERATIONS] [-s SEED] [TEST]...\n");
+			ksft_exit_fail_msg("usage: %s\n",
+					   "test_gpu [-f] [-n OPERATIONS] [-s SEED] [TEST]...");
 		}
 	}
 	argv += optind;
