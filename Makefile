@@ -98,7 +98,7 @@ integration: $(PROGRAMS) $(BIN)/testsum
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=root,binaries,gpu,drm,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=root,binaries,gpu,drm,engine,kunit,$(MODE) -- integration.test -test.v -test.run '$(RUN)'
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test

@@ -49,12 +49,10 @@ struct drm_sched_rq_cgroup {
  * struct drm_sched_job_cgroup - what a job was charged when it was started
  * @share: the charged share, with a reference; %NULL before and after
  * @guess: the charged run time in ns
- * @pace: virtual time per ns at that moment
  */
 struct drm_sched_job_cgroup {
 	struct drm_sched_share *share;
 	u64 guess;
-	u32 pace;
 };
 
 int drm_sched_cgroup_init(struct drm_gpu_scheduler *sched);

@@ -2,10 +2,10 @@
 /*
  * GPU controller for cgroups.
  *
- * Limits the GPU memory a group of processes may allocate and records the
- * priority its GPU work should get. Neither the memory controller nor the
- * system's OOM handling can do the first: a buffer in video memory is no page
- * of theirs, and one in system memory can be pinned for a device and outlive
+ * Limits the GPU memory a group of processes may allocate and keeps the priority
+ * by which schedulers share the GPU between groups. Neither the memory controller
+ * nor the system's OOM handling can do the first: a buffer in video memory is no
+ * page of theirs, and one in system memory can be pinned for a device and outlive
  * the process that made it.
  *
  * The unit is the GEM object and the counter runs in bytes. The DRM core

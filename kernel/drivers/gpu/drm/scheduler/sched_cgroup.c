@@ -36,8 +36,8 @@
  * the task moves, as its memory does.
  *
  * Locking: &drm_sched_rq.lock guards everything but &drm_sched_share.vtime and
- * &drm_sched_share.average, which cleaning up a job changes without a lock. Only
- * the list of shares, the entities on the queue and jobs keep a share alive, each
+ * &drm_sched_share.average, which cleaning up a job changes without a lock. The
+ * list of shares, the entities on the queue and jobs keep a share alive, each
  * with a reference; new ones are taken under the lock.
  */
 
@@ -332,26 +332,32 @@ void drm_sched_cgroup_detach(struct drm_sched_rq *rq,
 	drm_sched_shares_expire(rq);
 }
 
-/* With new work, or none, since the last choice? With the same priority? */
+/*
+ * With the same priority as at the last choice? With work at both? A share with
+ * work can be behind the queue's time, but by no more than what its jobs in the
+ * hardware were charged too much.
+ */
 static void drm_sched_share_refresh(struct drm_sched_share *share,
 				    struct drm_sched_rq *rq)
 {
 	s64 ahead = drm_sched_share_ahead(share, rq);
 	u32 pace = drm_sched_share_pace(share);
+	s64 least = 0;
 
 	if (pace != share->pace) {
 		if (ahead > 0)
 			atomic64_add(mul_u64_u64_div_u64(ahead, pace,
 							 share->pace) - ahead,
 				     &share->vtime);
-		share->pace = pace;
+		WRITE_ONCE(share->pace, pace);
 	}
 
-	if (!share->waiting) {
-		share->waiting = true;
-		if (ahead < 0)
-			atomic64_sub(ahead, &share->vtime);
-	}
+	if (share->waiting)
+		least -= drm_sched_share_time(READ_ONCE(share->average), pace) *
+			 rq->sched->hw_submission_limit;
+	if (ahead < least)
+		atomic64_add(least - ahead, &share->vtime);
+	share->waiting = true;
 }
 
 /* Nobody waits and nothing runs: nobody was kept waiting by what others owe. */
@@ -470,9 +476,8 @@ void drm_sched_cgroup_job_run(struct drm_sched_job *job)
 		kref_get(&share->ref);
 		job->cgroup.share = share;
 		job->cgroup.guess = READ_ONCE(share->average);
-		job->cgroup.pace = share->pace;
 		atomic64_add(drm_sched_share_time(job->cgroup.guess,
-						  job->cgroup.pace),
+						  share->pace),
 			     &share->vtime);
 	}
 	spin_unlock(&rq->lock);
@@ -491,14 +496,17 @@ void drm_sched_cgroup_settle(struct drm_sched_job *job, u64 cost)
 {
 	struct drm_sched_share *share = job->cgroup.share;
 	u64 average;
+	u32 pace;
 
 	if (!share)
 		return;
 	job->cgroup.share = NULL;
 
+	/* Of now: what was charged has been scaled if it changed. */
+	pace = READ_ONCE(share->pace);
 	cost = max_t(u64, cost, GPU_COST_MIN);
-	atomic64_add(drm_sched_share_time(cost, job->cgroup.pace) -
-		     drm_sched_share_time(job->cgroup.guess, job->cgroup.pace),
+	atomic64_add(drm_sched_share_time(cost, pace) -
+		     drm_sched_share_time(job->cgroup.guess, pace),
 		     &share->vtime);
 
 	average = READ_ONCE(share->average);

@@ -46,6 +46,7 @@ static int gpu_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, gpu);
 	gpu->test = test;
 	gpu->sched.score = &gpu->sched._score;
+	gpu->sched.hw_submission_limit = 4;
 	for (i = 0; i < DRM_SCHED_PRIORITY_COUNT; i++) {
 		rq = &gpu->sched.sched_rq[i];
 		spin_lock_init(&rq->lock);
@@ -398,12 +399,24 @@ static void change_scales_debt(struct kunit *test)
 	struct gpu_cgroup *cg = cgroup(gpu, NULL, -1024);
 	struct client *a = client(gpu, cg, MSEC);
 	struct client *b = client(gpu, cgroup(gpu, NULL, 1024), MSEC);
+	struct drm_sched_job job = { .entity = &a->entity };
 
 	run(gpu, 10 * MSEC);
 	KUNIT_EXPECT_EQ(test, a->jobs, 1);
 	run(gpu, 1000 * MSEC);
 	KUNIT_EXPECT_EQ(test, a->jobs, 0);
 	gpu_cgroup_mock_priority(cg, 1024);
+	run(gpu, 10 * MSEC);
+	KUNIT_EXPECT_GE(test, a->jobs, 4);
+	KUNIT_EXPECT_GE(test, b->jobs, 4);
+
+	/* Nor is it paid for a job that was charged too much before. */
+	gpu_cgroup_mock_priority(cg, -1024);
+	run(gpu, 10 * MSEC);
+	drm_sched_cgroup_job_run(&job);
+	gpu_cgroup_mock_priority(cg, 1024);
+	run(gpu, MSEC);
+	drm_sched_cgroup_settle(&job, 0);
 	run(gpu, 10 * MSEC);
 	KUNIT_EXPECT_GE(test, a->jobs, 4);
 	KUNIT_EXPECT_GE(test, b->jobs, 4);
