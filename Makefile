@@ -107,7 +107,7 @@ integration: $(PROGRAMS) $(BIN)/testsum
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=$(MUST),gpu,drm,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,engine,kunit,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: faults
 faults:

@@ -34,6 +34,7 @@ var programs = []struct {
 }{
 	{"./scripts/vm/guest", "init", false},
 	{"./integration/cmd/gem", "usr/local/bin/gem", false},
+	{"./integration/cmd/gpuload", "usr/local/bin/gpuload", false},
 	{"./integration", "usr/local/bin/integration.test", true},
 }
 

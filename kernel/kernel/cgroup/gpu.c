@@ -2,10 +2,10 @@
 /*
  * GPU controller for cgroups.
  *
- * Limits the GPU memory a group of processes may allocate and records the
- * priority its GPU work should get. Neither the memory controller nor the
- * system's OOM handling can do the first: a buffer in video memory is no page
- * of theirs, and one in system memory can be pinned for a device and outlive
+ * Limits the GPU memory a group of processes may allocate and keeps the priority
+ * by which schedulers share the GPU between groups. Neither the memory controller
+ * nor the system's OOM handling can do the first: a buffer in video memory is no
+ * page of theirs, and one in system memory can be pinned for a device and outlive
  * the process that made it.
  *
  * The unit is the GEM object and the counter runs in bytes. The DRM core
@@ -76,7 +76,7 @@ struct gpu_cgroup {
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
 
-	/* As written; see gpu_cgroup_priority() for what counts. */
+	/* As written; see gpu_cgroup_effective() for what counts. */
 	int				priority;
 };
 
@@ -182,36 +182,6 @@ void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 	css_put(&cg->css);
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_uncharge);
-
-/**
- * gpu_cgroup_priority() - effective GPU priority of a task
- * @task: the task
- *
- * A cgroup has its own priority, but never more than an ancestor with a
- * priority set. 0 is not set: it must not cap, or the untouched cgroups above
- * a container would hold every positive value down to 0.
- *
- * Context: Any context.
- * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
- */
-int gpu_cgroup_priority(struct task_struct *task)
-{
-	struct gpu_cgroup *cg;
-	int priority, cap;
-
-	rcu_read_lock();
-	cg = css_gpu(task_css(task, gpu_cgrp_id));
-	priority = READ_ONCE(cg->priority);
-	while ((cg = parent_gpu(cg))) {
-		cap = READ_ONCE(cg->priority);
-		if (cap && cap < priority)
-			priority = cap;
-	}
-	rcu_read_unlock();
-
-	return priority;
-}
-EXPORT_SYMBOL_GPL(gpu_cgroup_priority);
 
 static s64 gpu_priority_read(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
@@ -454,3 +424,116 @@ struct cgroup_subsys gpu_cgrp_subsys = {
 	.legacy_cftypes	= gpu_legacy_files,
 	.dfl_cftypes	= gpu_files,
 };
+
+/*
+ * For schedulers, which hold on to the cgroup that their work belongs to.
+ * The root cgroup has no priority and stays: there it is NULL.
+ */
+
+/**
+ * gpu_cgroup_get() - the cgroup of a task, to be kept
+ * @task: the task
+ *
+ * Context: Any context.
+ * Return: the cgroup with a reference for gpu_cgroup_put(), or %NULL if it is
+ * the root cgroup.
+ */
+struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
+{
+	struct gpu_cgroup *cg = css_gpu(task_get_css(task, gpu_cgrp_id));
+
+	if (parent_gpu(cg))
+		return cg;
+
+	css_put(&cg->css);
+	return NULL;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_get);
+
+/**
+ * gpu_cgroup_hold() - take one more reference
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * Context: Any context.
+ * Return: @cg
+ */
+struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg)
+{
+	if (cg)
+		css_get(&cg->css);
+	return cg;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_hold);
+
+/**
+ * gpu_cgroup_put() - drop a reference
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * Context: Any context.
+ */
+void gpu_cgroup_put(struct gpu_cgroup *cg)
+{
+	if (cg)
+		css_put(&cg->css);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_put);
+
+/**
+ * gpu_cgroup_effective() - effective GPU priority of a cgroup
+ * @cg: a cgroup that cannot go away meanwhile, may be %NULL
+ *
+ * A cgroup has its own priority, but never more than an ancestor with a
+ * priority set. 0 is not set: it must not cap, or the untouched cgroups above
+ * a container would hold every positive value down to 0. A removed cgroup keeps
+ * its priority for what it left behind.
+ *
+ * Context: Any context.
+ * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
+ */
+int gpu_cgroup_effective(struct gpu_cgroup *cg)
+{
+	int priority, cap;
+
+	if (!cg)
+		return 0;
+
+	priority = READ_ONCE(cg->priority);
+	while ((cg = parent_gpu(cg))) {
+		cap = READ_ONCE(cg->priority);
+		if (cap && cap < priority)
+			priority = cap;
+	}
+
+	return priority;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_effective);
+
+#if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
+/**
+ * gpu_cgroup_mock() - a cgroup outside of every hierarchy, for unit tests
+ * @parent: its parent, may be %NULL
+ *
+ * Return: the cgroup, to be freed with kfree(), or %NULL without memory. Taking
+ * references has no effect.
+ */
+struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
+{
+	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
+
+	if (cg) {
+		cg->css.flags = CSS_NO_REF;
+		cg->css.parent = parent ? &parent->css : NULL;
+	}
+	return cg;
+}
+
+/**
+ * gpu_cgroup_mock_priority() - what a write to gpu.priority does
+ * @cg: a cgroup from gpu_cgroup_mock()
+ * @priority: the new value
+ */
+void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority)
+{
+	WRITE_ONCE(cg->priority, priority);
+}
+#endif
