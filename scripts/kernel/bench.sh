@@ -4,10 +4,11 @@
 # set two levels deep ÷ without CONFIG_CGROUP_GPU, for 1 and 2 threads.
 #
 # The machine is emulated, so it is measured twice: in instructions (QEMU's
-# -icount makes the guest's clock count them: no noise, but no cache misses and
-# no real second CPU either) and in time (all noise of the host included). The
-# two kernels take turns. Printed are the median ratio of speeds, over all pairs
-# of turns, and the least and most of them; above 1 the kernel with it is faster.
+# -icount makes the guest's clock count them: little noise, but no cache misses,
+# and one CPU, as the guest hangs at the second) and in time (two CPUs, and all
+# noise of the host included). The two kernels take turns. Printed are the median
+# ratio of speeds, over all pairs of turns, and the least and most of them; above
+# 1 the kernel with it is faster.
 #
 # Environment: TURNS (default 5), ON and OFF (bzImages to take instead of building).
 set -euo pipefail
@@ -55,8 +56,8 @@ measure() { # measure NAME BZIMAGE WANT: appends "threads ns" to $out/NAME
 
 for clock in instructions time; do
 	case $clock in
-	instructions) turns=2 loops=2000 repeats=3; export ACCEL=tcg,thread=single DEVICES="-icount shift=0,sleep=off" ;;
-	time) turns=${TURNS:-5} loops=4000 repeats=5; export ACCEL=tcg DEVICES="" ;;
+	instructions) turns=2 loops=2000 repeats=3; export CPUS=1 ACCEL=tcg,thread=single DEVICES="-icount shift=0,sleep=off" ;;
+	time) turns=${TURNS:-5} loops=4000 repeats=5; export CPUS=2 ACCEL=tcg DEVICES="" ;;
 	esac
 	rm -f $out/$clock-on $out/$clock-off
 	for ((i = 0; i < turns; i++)); do
