@@ -98,7 +98,7 @@ func wantShares(t *testing.T, d *daemon.Daemon, when string, a, b int64) {
 	time.Sleep(window)
 	to := now(t)
 	time.Sleep(time.Second) // for a line after the end
-	inA, inB := readings(t, d, "a"), readings(t, d, "b")
+	inA, inB := readings(t, d, "aa"), readings(t, d, "bb")
 	gotA, gotB := at(t, inA, to)-at(t, inA, from), at(t, inB, to)-at(t, inB, from)
 	got := gotA / (gotA + gotB)
 	want := weight(a) / (weight(a) + weight(b))
@@ -115,15 +115,15 @@ func TestPriorityDecidesTheShareOfTheGPU(t *testing.T) {
 	for _, pair := range [][2]int64{{-100, 100}, {0, 50}, {10, 900}, {7, 7}} {
 		t.Run(fmt.Sprint(pair[0], " ", pair[1]), func(t *testing.T) {
 			d := setup(t)
-			load(t, d, "a", pair[0])
-			load(t, d, "b", pair[1])
-			waitBusy(t, d, "a")
-			waitBusy(t, d, "b")
+			load(t, d, "aa", pair[0])
+			load(t, d, "bb", pair[1])
+			waitBusy(t, d, "aa")
+			waitBusy(t, d, "bb")
 			wantShares(t, d, "after run", pair[0], pair[1])
 
 			// Both have jobs queued all the time.
-			setPriority(t, d, "a", pair[1])
-			setPriority(t, d, "b", pair[0])
+			setPriority(t, d, "aa", pair[1])
+			setPriority(t, d, "bb", pair[0])
 			wantShares(t, d, "after a live change", pair[1], pair[0])
 		})
 	}
@@ -141,10 +141,10 @@ func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := setup(t)
-			load(t, d, "a", 0)
-			load(t, d, "b", 0, tc.b...)
-			waitBusy(t, d, "a")
-			waitBusy(t, d, "b")
+			load(t, d, "aa", 0)
+			load(t, d, "bb", 0, tc.b...)
+			waitBusy(t, d, "aa")
+			waitBusy(t, d, "bb")
 			wantShares(t, d, tc.name, 0, 0)
 		})
 	}
@@ -156,15 +156,15 @@ func TestTheLowestPriorityIsServedToo(t *testing.T) {
 	require.GPU(t)
 	require.Engine(t)
 	d := setup(t)
-	load(t, d, "b", 1024)
-	waitBusy(t, d, "b")
-	load(t, d, "a", -1024, "--run=20us")
-	waitBusy(t, d, "a")
+	load(t, d, "bb", 1024)
+	waitBusy(t, d, "bb")
+	load(t, d, "aa", -1024, "--run=20us")
+	waitBusy(t, d, "aa")
 	began := time.Now()
 	const more, patience = 3, 4 * time.Minute
-	first := readings(t, d, "a")
+	first := readings(t, d, "aa")
 	for {
-		all := readings(t, d, "a")
+		all := readings(t, d, "aa")
 		last := all[len(all)-1]
 		if n := last.jobs - first[0].jobs; n >= more {
 			t.Logf("%d jobs of 20µs in %.0fs", n, time.Since(began).Seconds())
@@ -175,7 +175,7 @@ func TestTheLowestPriorityIsServedToo(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 	}
-	inA, inB := readings(t, d, "a"), readings(t, d, "b")
+	inA, inB := readings(t, d, "aa"), readings(t, d, "bb")
 	gotA, gotB := inA[len(inA)-1].busy, inB[len(inB)-1].busy
 	t.Logf("engine time %dµs : %dµs", gotA, gotB)
 	if gotA*1000 > gotB {
@@ -183,10 +183,10 @@ func TestTheLowestPriorityIsServedToo(t *testing.T) {
 	}
 
 	// Raised, it does not wait off what it used at a low weight.
-	setPriority(t, d, "a", 1024)
-	before := readings(t, d, "a")
+	setPriority(t, d, "aa", 1024)
+	before := readings(t, d, "aa")
 	time.Sleep(2 * time.Second)
-	after := readings(t, d, "a")
+	after := readings(t, d, "aa")
 	if n := after[len(after)-1].jobs - before[len(before)-1].jobs; n < 100 {
 		t.Errorf("%d jobs in two seconds after the change, want at least 100", n)
 	}

@@ -334,15 +334,14 @@ void drm_sched_cgroup_detach(struct drm_sched_rq *rq,
 
 /*
  * With the same priority as at the last choice? With work at both? A share with
- * work can be behind the queue's time, but by no more than what its jobs in the
- * hardware were charged too much.
+ * work may be behind the queue's time, by what its jobs in the hardware turned
+ * out to have been charged too much.
  */
 static void drm_sched_share_refresh(struct drm_sched_share *share,
 				    struct drm_sched_rq *rq)
 {
 	s64 ahead = drm_sched_share_ahead(share, rq);
 	u32 pace = drm_sched_share_pace(share);
-	s64 least = 0;
 
 	if (pace != share->pace) {
 		if (ahead > 0)
@@ -352,11 +351,8 @@ static void drm_sched_share_refresh(struct drm_sched_share *share,
 		WRITE_ONCE(share->pace, pace);
 	}
 
-	if (share->waiting)
-		least -= drm_sched_share_time(READ_ONCE(share->average), pace) *
-			 rq->sched->hw_submission_limit;
-	if (ahead < least)
-		atomic64_add(least - ahead, &share->vtime);
+	if (!share->waiting && ahead < 0)
+		atomic64_sub(ahead, &share->vtime);
 	share->waiting = true;
 }
 

@@ -46,7 +46,6 @@ static int gpu_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, gpu);
 	gpu->test = test;
 	gpu->sched.score = &gpu->sched._score;
-	gpu->sched.hw_submission_limit = 4;
 	for (i = 0; i < DRM_SCHED_PRIORITY_COUNT; i++) {
 		rq = &gpu->sched.sched_rq[i];
 		spin_lock_init(&rq->lock);
