@@ -13,7 +13,8 @@
 #   make integration     tests against our daemon on this host        [RUN=]
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
 #   make faults          1000 crashes of dockerd in the middle of an update
-#   make bench           the times in docs/developing.md
+#   make bench           the times in docs/developing.md, and what the controller costs
+#   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -106,7 +107,7 @@ integration: $(PROGRAMS) $(BIN)/testsum
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=$(MUST),gpu,drm,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,engine,kunit,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: faults
 faults:
@@ -128,8 +129,13 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 	@$(BIN)/vm --mode v1 -- demo
 
 .PHONY: bench
-bench: build
+bench: build kernel
 	@scripts/bench.sh
+	@scripts/kernel/bench.sh
+
+.PHONY: kernel-debug-test
+kernel-debug-test: $(BIN)/tree
+	@scripts/kernel/debug-test.sh
 
 .PHONY: clean
 clean:

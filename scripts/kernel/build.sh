@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Build the guest kernel: tinyconfig + kernel/kernel/configs/gpu.config.
 #
-#   build.sh TREE OUTDIR     TREE: patched kernel source; OUTDIR: made if missing
+#   build.sh TREE OUTDIR [FRAGMENT…]
+#
+# TREE: patched kernel source; OUTDIR: made if missing; FRAGMENT: more files of
+# kernel/configs, each applied on top of those before it.
 #
 # Leaves OUTDIR/bzImage, OUTDIR/config, OUTDIR/build.log and the object tree
 # OUTDIR/obj, which a later run reuses. Environment: LOCALVERSION (appended to
@@ -12,10 +15,14 @@ set -euo pipefail
 
 die() { echo "build.sh: $*" >&2; exit 1; }
 
-[ $# -eq 2 ] || die "usage: build.sh TREE OUTDIR"
+[ $# -ge 2 ] || die "usage: build.sh TREE OUTDIR [FRAGMENT…]"
 tree=$(realpath -e "$1") || die "no kernel tree at $1"
-fragment=$tree/kernel/configs/gpu.config
-[ -f "$fragment" ] || die "$1 has no kernel/configs/gpu.config: is it the patched tree?"
+fragments=(gpu.config "${@:3}")
+for f in "${fragments[@]}"; do
+	[ -f "$tree/kernel/configs/$f" ] || die "$1 has no kernel/configs/$f: is it the patched tree?"
+done
+# The last one has the last word: it may take back options of those before it.
+fragment=$tree/kernel/configs/${fragments[-1]}
 mkdir -p "$2/obj"
 out=$(realpath "$2")
 obj=$out/obj
@@ -52,11 +59,11 @@ lost_options() {
 
 # A .config that did not change gets its old time stamp back, or kbuild would
 # link everything again.
-echo "configuring (tinyconfig gpu.config)"
+echo "configuring (tinyconfig ${fragments[*]})"
 [ ! -f "$obj/.config" ] || cp -p "$obj/.config" "$obj/.config.before"
-kmake tinyconfig gpu.config >> "$log" 2>&1 || failed "configuration"
+kmake tinyconfig "${fragments[@]}" >> "$log" 2>&1 || failed "configuration"
 lost=$(lost_options "$obj/.config")
-[ -z "$lost" ] || die "options of gpu.config that did not make it into .config:
+[ -z "$lost" ] || die "options of ${fragments[-1]} that did not make it into .config:
 $lost"
 if cmp -s "$obj/.config" "$obj/.config.before"; then
 	mv "$obj/.config.before" "$obj/.config"

@@ -34,6 +34,7 @@ var programs = []struct {
 }{
 	{"./scripts/vm/guest", "init", false},
 	{"./integration/cmd/gem", "usr/local/bin/gem", false},
+	{"./integration/cmd/gpuload", "usr/local/bin/gpuload", false},
 	{"./integration", "usr/local/bin/integration.test", true},
 }
 
@@ -147,6 +148,11 @@ func contents(ctx context.Context, o options) (tree, error) {
 	}
 	if err := t.addPrograms(ctx, o); err != nil {
 		return nil, err
+	}
+	// The kernel's selftest lies beside the kernel it was built with. Another
+	// kernel, named with --kernel, may come without.
+	if selftest := filepath.Join(filepath.Dir(o.kernel), "test_gpu"); fileExists(selftest) {
+		t.program("usr/local/bin/test_gpu", selftest)
 	}
 	t.program("usr/local/bin/demo", filepath.Join(o.root, "scripts", "demo", "demo.sh"))
 	for _, f := range o.files {
@@ -276,6 +282,11 @@ func libraries(text string) []string {
 		}
 	}
 	return found
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func isStatic(path string) (bool, error) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package image makes the file system of the test image: a static busybox with
-// its applets, and the gem helper where it was built. No registry is asked.
+// its applets, and the helpers gem and gpuload where they were built. No registry is asked.
 package image
 
 import (
@@ -59,13 +59,15 @@ func Write(w io.Writer) error {
 			return err
 		}
 	}
-	// The helper is needed only where there is a DRM device.
-	if gem, err := exec.LookPath("gem"); err == nil {
-		if err := addFile(tw, "bin/gem", gem); err != nil {
+	// The helpers are needed only where there is a DRM device.
+	for _, helper := range []string{"gem", "gpuload"} {
+		if path, err := exec.LookPath(helper); err == nil {
+			if err := addFile(tw, "bin/"+helper, path); err != nil {
+				return err
+			}
+		} else if !errors.Is(err, exec.ErrNotFound) {
 			return err
 		}
-	} else if !errors.Is(err, exec.ErrNotFound) {
-		return err
 	}
 	return tw.Close()
 }

@@ -36,6 +36,8 @@ var features = map[string]func() error{
 	"gpu":      gpu,
 	"no-gpu":   noGPU,
 	"drm":      drm,
+	"engine":   engine,
+	"kunit":    kunit,
 }
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
@@ -59,6 +61,12 @@ func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
 // Has tells whether the machine has a feature, for a test that does more with
 // it but is worth running without.
 func Has(name string) bool { return features[name]() == nil }
+
+// Engine: the software engine of the test kernel, as the second render node.
+func Engine(t testing.TB) { t.Helper(); need(t, "engine") }
+
+// KUnit: a kernel that ran the unit tests of the scheduler at boot.
+func KUnit(t testing.TB) { t.Helper(); need(t, "kunit") }
 
 func need(t testing.TB, names ...string) {
 	t.Helper()
@@ -205,4 +213,23 @@ func drm() error {
 		}
 	}
 	return nil
+}
+
+func engine() error {
+	found, err := filepath.Glob("/sys/devices/platform/cgroup_test*/drm/renderD129")
+	if err == nil && len(found) == 0 {
+		err = missingf("no renderD129 of CONFIG_DRM_CGROUP_TEST")
+	}
+	return err
+}
+
+// KUnitResults is where the kernel shows what came out.
+const KUnitResults = "/sys/kernel/debug/kunit/drm_sched_cgroup/results"
+
+func kunit() error {
+	_, err := os.Stat(KUnitResults)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return missingf("%v", err)
+	}
+	return err
 }

@@ -31,7 +31,16 @@ struct gpu_cgroup_charge {
 
 int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes);
 void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge);
-int gpu_cgroup_priority(struct task_struct *task);
+
+struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task);
+struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg);
+void gpu_cgroup_put(struct gpu_cgroup *cg);
+int gpu_cgroup_effective(struct gpu_cgroup *cg);
+
+#if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
+struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent);
+void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority);
+#endif
 
 #else /* !CONFIG_CGROUP_GPU */
 
@@ -48,7 +57,23 @@ static inline void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 {
 }
 
-static inline int gpu_cgroup_priority(struct task_struct *task)
+struct gpu_cgroup;
+
+static inline struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
+{
+	return NULL;
+}
+
+static inline struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg)
+{
+	return cg;
+}
+
+static inline void gpu_cgroup_put(struct gpu_cgroup *cg)
+{
+}
+
+static inline int gpu_cgroup_effective(struct gpu_cgroup *cg)
 {
 	return 0;
 }

@@ -2,10 +2,10 @@
 /*
  * GPU controller for cgroups.
  *
- * Limits the GPU memory a group of processes may allocate and records the
- * priority its GPU work should get. Neither the memory controller nor the
- * system's OOM handling can do the first: a buffer in video memory is no page
- * of theirs, and one in system memory can be pinned for a device and outlive
+ * Limits the GPU memory a group of processes may allocate and keeps the priority
+ * by which schedulers share the GPU between groups. Neither the memory controller
+ * nor the system's OOM handling can do the first: a buffer in video memory is no
+ * page of theirs, and one in system memory can be pinned for a device and outlive
  * the process that made it.
  *
  * The unit is the GEM object and the counter runs in bytes. The DRM core
@@ -14,7 +14,8 @@
  * is charged even if the driver fills the object in lazily or moves it between
  * video and system memory: a limit has to hold at the moment of asking, when
  * the caller can still be told no. No is -ENOMEM, the error every user of GEM
- * knows already. There is no reclaim.
+ * knows already. There is no reclaim. The cgroup whose limit said no counts an
+ * event, and so do its ancestors, but not the cgroups between it and the caller.
  *
  * The charge belongs to the object. It holds a reference to its cgroup, stays
  * behind when the process moves to another cgroup, and survives rmdir, after
@@ -38,6 +39,7 @@
 #include <linux/cgroup_gpu.h>
 #include <linux/ctype.h>
 #include <linux/err.h>
+#include <linux/error-injection.h>
 #include <linux/export.h>
 #include <linux/kstrtox.h>
 #include <linux/page_counter.h>
@@ -66,7 +68,15 @@ struct gpu_cgroup {
 	/* In bytes, not pages, so that a limit reads back as written. */
 	struct page_counter		memory;
 
-	/* As written; see gpu_cgroup_priority() for what counts. */
+	/* Refusals for this cgroup's limit; with those of its descendants. */
+	atomic_long_t			max_events_local;
+	atomic_long_t			max_events;
+
+	/* Handles for memory.events and memory.events.local */
+	struct cgroup_file		events_file;
+	struct cgroup_file		events_local_file;
+
+	/* As written; see gpu_cgroup_effective() for what counts. */
 	int				priority;
 };
 
@@ -80,12 +90,44 @@ static struct gpu_cgroup *parent_gpu(struct gpu_cgroup *cg)
 	return css_gpu(cg->css.parent);
 }
 
+/*
+ * The counter on the way to the root that has no room for @bytes, %NULL if all
+ * have. page_counter_try_charge() alone would give the same answer, but adds
+ * before it looks: an object of a size that could never fit would show up in
+ * memory.peak of the cgroups below the full one, and refuse their siblings what
+ * does fit for a moment, as often as user space likes.
+ */
+static struct page_counter *gpu_full_counter(struct page_counter *counter,
+					     u64 bytes)
+{
+	for (; counter; counter = counter->parent)
+		if (page_counter_read(counter) + bytes >
+		    READ_ONCE(counter->max))
+			break;
+
+	return counter;
+}
+
+static void gpu_count_refusal(struct page_counter *full)
+{
+	struct gpu_cgroup *cg = container_of(full, struct gpu_cgroup, memory);
+
+	atomic_long_inc(&cg->max_events_local);
+	cgroup_file_notify(&cg->events_local_file);
+
+	for (; cg; cg = parent_gpu(cg)) {
+		atomic_long_inc(&cg->max_events);
+		cgroup_file_notify(&cg->events_file);
+	}
+}
+
 /**
  * gpu_cgroup_try_charge() - charge an object to the cgroup of the current task
  * @charge: the object's charge
  * @bytes: size of the object
  *
- * Does nothing if the object is charged already.
+ * Does nothing if the object is charged already or the controller disabled by
+ * the kernel's command line.
  *
  * Context: Any context but interrupts, which have no cgroup of their own.
  * Return: %0, or %-ENOMEM if the object would exceed the limit of the cgroup
@@ -93,17 +135,19 @@ static struct gpu_cgroup *parent_gpu(struct gpu_cgroup *cg)
  */
 int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
 {
-	struct page_counter *limit;
+	struct page_counter *full;
 	struct gpu_cgroup *cg;
 
-	if (charge->cg)
+	if (!cgroup_subsys_enabled(gpu_cgrp_subsys) || charge->cg)
 		return 0;
 
 	if (bytes > GPU_OBJECT_LIMIT)
 		return -ENOMEM;
 
 	cg = css_gpu(task_get_css(current, gpu_cgrp_id));
-	if (!page_counter_try_charge(&cg->memory, bytes, &limit)) {
+	full = gpu_full_counter(&cg->memory, bytes);
+	if (full || !page_counter_try_charge(&cg->memory, bytes, &full)) {
+		gpu_count_refusal(full);
 		css_put(&cg->css);
 		return -ENOMEM;
 	}
@@ -113,13 +157,15 @@ int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
 	return 0;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_try_charge);
+ALLOW_ERROR_INJECTION(gpu_cgroup_try_charge, ERRNO);
 
 /**
  * gpu_cgroup_uncharge() - return what an object was charged
  * @charge: the object's charge
  *
  * Does nothing if the object is not charged, so that every path which ends an
- * object may call it.
+ * object may call it. To be called when the memory is gone, not when user space
+ * has let go of it.
  *
  * Context: Any context.
  */
@@ -136,36 +182,6 @@ void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 	css_put(&cg->css);
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_uncharge);
-
-/**
- * gpu_cgroup_priority() - effective GPU priority of a task
- * @task: the task
- *
- * A cgroup has its own priority, but never more than an ancestor with a
- * priority set. 0 is not set: it must not cap, or the untouched cgroups above
- * a container would hold every positive value down to 0.
- *
- * Context: Any context.
- * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
- */
-int gpu_cgroup_priority(struct task_struct *task)
-{
-	struct gpu_cgroup *cg;
-	int priority, cap;
-
-	rcu_read_lock();
-	cg = css_gpu(task_css(task, gpu_cgrp_id));
-	priority = READ_ONCE(cg->priority);
-	while ((cg = parent_gpu(cg))) {
-		cap = READ_ONCE(cg->priority);
-		if (cap && cap < priority)
-			priority = cap;
-	}
-	rcu_read_unlock();
-
-	return priority;
-}
-EXPORT_SYMBOL_GPL(gpu_cgroup_priority);
 
 static s64 gpu_priority_read(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
@@ -262,6 +278,57 @@ static u64 gpu_usage_read(struct cgroup_subsys_state *css, struct cftype *cft)
 	return page_counter_read(&css_gpu(css)->memory);
 }
 
+static u64 gpu_peak_read(struct cgroup_subsys_state *css, struct cftype *cft)
+{
+	return READ_ONCE(css_gpu(css)->memory.watermark);
+}
+
+static int gpu_events_show(struct seq_file *sf, void *v)
+{
+	struct gpu_cgroup *cg = css_gpu(seq_css(sf));
+
+	seq_printf(sf, "max %lu\n", atomic_long_read(&cg->max_events));
+	return 0;
+}
+
+static int gpu_events_local_show(struct seq_file *sf, void *v)
+{
+	struct gpu_cgroup *cg = css_gpu(seq_css(sf));
+
+	seq_printf(sf, "max %lu\n", atomic_long_read(&cg->max_events_local));
+	return 0;
+}
+
+static u64 gpu_failcnt_read_v1(struct cgroup_subsys_state *css,
+			       struct cftype *cft)
+{
+	return atomic_long_read(&css_gpu(css)->max_events_local);
+}
+
+/*
+ * The memory controller resets on whatever is written, as its documentation
+ * asks for a 0. Only that 0 does it here.
+ */
+static int gpu_peak_reset_v1(struct cgroup_subsys_state *css,
+			     struct cftype *cft, u64 val)
+{
+	if (val)
+		return -EINVAL;
+
+	page_counter_reset_watermark(&css_gpu(css)->memory);
+	return 0;
+}
+
+static int gpu_failcnt_reset_v1(struct cgroup_subsys_state *css,
+				struct cftype *cft, u64 val)
+{
+	if (val)
+		return -EINVAL;
+
+	atomic_long_set(&css_gpu(css)->max_events_local, 0);
+	return 0;
+}
+
 static struct cftype gpu_files[] = {
 	{
 		.name = "priority",
@@ -278,6 +345,23 @@ static struct cftype gpu_files[] = {
 	{
 		.name = "memory.current",
 		.read_u64 = gpu_usage_read,
+	},
+	{
+		.name = "memory.peak",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_u64 = gpu_peak_read,
+	},
+	{
+		.name = "memory.events",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.file_offset = offsetof(struct gpu_cgroup, events_file),
+		.seq_show = gpu_events_show,
+	},
+	{
+		.name = "memory.events.local",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.file_offset = offsetof(struct gpu_cgroup, events_local_file),
+		.seq_show = gpu_events_local_show,
 	},
 	{ }	/* terminate */
 };
@@ -298,6 +382,18 @@ static struct cftype gpu_legacy_files[] = {
 	{
 		.name = "usage_in_bytes",
 		.read_u64 = gpu_usage_read,
+	},
+	{
+		.name = "max_usage_in_bytes",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_u64 = gpu_peak_read,
+		.write_u64 = gpu_peak_reset_v1,
+	},
+	{
+		.name = "failcnt",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_u64 = gpu_failcnt_read_v1,
+		.write_u64 = gpu_failcnt_reset_v1,
 	},
 	{ }	/* terminate */
 };
@@ -328,3 +424,116 @@ struct cgroup_subsys gpu_cgrp_subsys = {
 	.legacy_cftypes	= gpu_legacy_files,
 	.dfl_cftypes	= gpu_files,
 };
+
+/*
+ * For schedulers, which hold on to the cgroup that their work belongs to.
+ * The root cgroup has no priority and stays: there it is NULL.
+ */
+
+/**
+ * gpu_cgroup_get() - the cgroup of a task, to be kept
+ * @task: the task
+ *
+ * Context: Any context.
+ * Return: the cgroup with a reference for gpu_cgroup_put(), or %NULL if it is
+ * the root cgroup.
+ */
+struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
+{
+	struct gpu_cgroup *cg = css_gpu(task_get_css(task, gpu_cgrp_id));
+
+	if (parent_gpu(cg))
+		return cg;
+
+	css_put(&cg->css);
+	return NULL;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_get);
+
+/**
+ * gpu_cgroup_hold() - take one more reference
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * Context: Any context.
+ * Return: @cg
+ */
+struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg)
+{
+	if (cg)
+		css_get(&cg->css);
+	return cg;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_hold);
+
+/**
+ * gpu_cgroup_put() - drop a reference
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * Context: Any context.
+ */
+void gpu_cgroup_put(struct gpu_cgroup *cg)
+{
+	if (cg)
+		css_put(&cg->css);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_put);
+
+/**
+ * gpu_cgroup_effective() - effective GPU priority of a cgroup
+ * @cg: a cgroup that cannot go away meanwhile, may be %NULL
+ *
+ * A cgroup has its own priority, but never more than an ancestor with a
+ * priority set. 0 is not set: it must not cap, or the untouched cgroups above
+ * a container would hold every positive value down to 0. A removed cgroup keeps
+ * its priority for what it left behind.
+ *
+ * Context: Any context.
+ * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
+ */
+int gpu_cgroup_effective(struct gpu_cgroup *cg)
+{
+	int priority, cap;
+
+	if (!cg)
+		return 0;
+
+	priority = READ_ONCE(cg->priority);
+	while ((cg = parent_gpu(cg))) {
+		cap = READ_ONCE(cg->priority);
+		if (cap && cap < priority)
+			priority = cap;
+	}
+
+	return priority;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_effective);
+
+#if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
+/**
+ * gpu_cgroup_mock() - a cgroup outside of every hierarchy, for unit tests
+ * @parent: its parent, may be %NULL
+ *
+ * Return: the cgroup, to be freed with kfree(), or %NULL without memory. Taking
+ * references has no effect.
+ */
+struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
+{
+	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
+
+	if (cg) {
+		cg->css.flags = CSS_NO_REF;
+		cg->css.parent = parent ? &parent->css : NULL;
+	}
+	return cg;
+}
+
+/**
+ * gpu_cgroup_mock_priority() - what a write to gpu.priority does
+ * @cg: a cgroup from gpu_cgroup_mock()
+ * @priority: the new value
+ */
+void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority)
+{
+	WRITE_ONCE(cg->priority, priority);
+}
+#endif

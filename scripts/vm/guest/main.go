@@ -128,7 +128,7 @@ func (p mountPoint) mount() error {
 func mountCgroups(mode string) error {
 	const root = "/sys/fs/cgroup"
 	if mode == wire.V2 {
-		return mountPoint{"cgroup2", root, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}.mount()
+		return mountPoint{"cgroup2", root, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "nsdelegate"}.mount()
 	}
 	if mode != wire.V1 {
 		return fmt.Errorf("unknown cgroup mode %q", mode)

@@ -15,6 +15,10 @@
  * drm_gem_charge_handle() - settle an object's charge at handle creation
  * @obj: object that is about to get a handle, its handle already counted
  *
+ * An object is uncharged by drm_gem_object_release() and nowhere else, which a
+ * driver has to call when it frees the memory. Its last GEM reference is too
+ * early: TTM counts mappings and pending jobs by itself.
+ *
  * drm_gem_object_init() charges before there is backing memory. Here come the
  * two cases it cannot decide:
  *

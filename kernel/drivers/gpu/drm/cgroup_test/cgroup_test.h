@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * What user space asks of the software engine. Not an ABI: this is for tests
+ * that come with the same kernel.
+ */
+#ifndef _CGROUP_TEST_H_
+#define _CGROUP_TEST_H_
+
+#include <drm/drm.h>
+
+/**
+ * struct drm_cgroup_test_submit - queue a job
+ * @run_us: how long the job keeps the engine, 1 to 1000000 us
+ * @depth: 1 to 1024; first wait until fewer jobs of this file are unfinished
+ */
+struct drm_cgroup_test_submit {
+	__u32 run_us;
+	__u32 depth;
+};
+
+/**
+ * struct drm_cgroup_test_stat - what this file got of the engine so far
+ * @jobs: finished jobs
+ * @busy_us: their @run_us added up
+ */
+struct drm_cgroup_test_stat {
+	__u64 jobs;
+	__u64 busy_us;
+};
+
+#define DRM_IOCTL_CGROUP_TEST_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, \
+						struct drm_cgroup_test_submit)
+#define DRM_IOCTL_CGROUP_TEST_STAT	DRM_IOR(DRM_COMMAND_BASE + 1, \
+						struct drm_cgroup_test_stat)
+
+#endif /* _CGROUP_TEST_H_ */
