@@ -25,11 +25,12 @@ apart() { unshare --net --mount sh -c 'ip link set lo up && exec "$@"' sh "$@"; 
 suite=$1
 shift
 flags=(-json -count=1 -run "${RUN:-.}")
+modules=()
 case $suite in
 ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/cmd/... ;;
 docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen ./docs/generate ;;
-moby | cli) flags+=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
-runc) flags+=(-mod=readonly -tags seccomp) own=runc ;;
+moby | cli) modules=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
+runc) modules=(-mod=readonly -tags seccomp) own=runc ;;
 cgroups)
 	own=runc/vendor/github.com/opencontainers/cgroups
 	# Fails on the stock module too where a cgroup2 mount stands beside v1.
@@ -44,4 +45,6 @@ packages=("$@")
 if [ ${#packages[@]} -eq 0 ]; then
 	mapfile -t packages < <(touched "$suite" "$own")
 fi
-apart go -C ".build/src/$suite" test "${flags[@]}" "${packages[@]}"
+# What only the tests import has to be fetched while there is a network.
+go -C ".build/src/$suite" list -deps -test "${modules[@]}" "${packages[@]}" >/dev/null
+apart go -C ".build/src/$suite" test "${flags[@]}" "${modules[@]}" "${packages[@]}"
