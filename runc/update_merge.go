@@ -48,16 +48,26 @@ func updateConfig(c *libcontainer.Container) (configs.Config, error) {
 	return config, nil
 }
 
-// mergeUpdate completes next, the resources "runc update" is about to set, from
-// those saved with the container, so that what the update r does not name stays
-// as it was. It also prepares the saved resources for being put back.
-func mergeUpdate(c *libcontainer.Container, next *cgroups.Resources, r *specs.LinuxResources) error {
+// setUpdate is the end of "runc update": it applies the update r to a running
+// container. config is updateConfig's copy with r's values put in by upstream;
+// it gets what is missing there and becomes the container's config. The kernel's
+// files are written for the resources that r names, and no others, so a limit
+// that the kernel would no longer take, such as one for a disk that is gone,
+// does not stand in the way of the rest.
+func setUpdate(c *libcontainer.Container, config configs.Config, r *specs.LinuxResources) error {
 	state, err := c.State()
 	if err != nil {
 		return err
 	}
-	saved := c.Config().Cgroups.Resources
+	next, saved := config.Cgroups.Resources, c.Config().Cgroups.Resources
 	v2 := cgroups.IsCgroup2UnifiedMode()
+	read := func(subsystem, file string) string {
+		if v2 {
+			subsystem = ""
+		}
+		s, _ := cgroups.ReadFile(state.CgroupPaths[subsystem], file)
+		return strings.TrimSpace(s)
+	}
 
 	keepUnnamed(saved, next)
 	next.Unified = r.Unified
@@ -66,17 +76,24 @@ func mergeUpdate(c *libcontainer.Container, next *cgroups.Resources, r *specs.Li
 	} else if err := next.TakeGPU(); err != nil {
 		return err
 	} else if next.Unified != nil {
-		return cgroups.ErrV1NoUnified // Set says so too, but then puts back what was never written.
+		return cgroups.ErrV1NoUnified
+	}
+	if err := mergeNetwork(next, r.Network, state.CgroupPaths, v2); err != nil {
+		return err
 	}
 
-	fillUndo(saved, next, v2, func(subsystem, file string) string {
-		if v2 {
-			subsystem = ""
-		}
-		s, _ := cgroups.ReadFile(state.CgroupPaths[subsystem], file)
-		return strings.TrimSpace(s)
-	})
-	return nil
+	parts := namedParts(r, next, v2, read)
+	fillUndo(saved, next, v2, read)
+	change := &cgroups.Resources{SkipDevices: true, SkipFreezeOnSet: next.SkipFreezeOnSet}
+	var back []*cgroups.Resources
+	for _, copyPart := range parts {
+		copyPart(change, next)
+		undo := &cgroups.Resources{SkipDevices: true, SkipFreezeOnSet: next.SkipFreezeOnSet}
+		copyPart(undo, saved)
+		back = append(back, undo)
+	}
+	forgetLifted(next)
+	return c.Update(config, change, back)
 }
 
 // keepUnnamed restores the fields that update overwrites with "unset" when they
@@ -92,6 +109,178 @@ func keepUnnamed(saved, next *cgroups.Resources) {
 	keep(&next.PidsLimit, saved.PidsLimit)
 }
 
+// namedParts returns one function for each group of resources that r names and
+// that the kernel couples; each copies its group, and nothing else.
+func namedParts(r *specs.LinuxResources, next *cgroups.Resources, v2 bool, read func(subsystem, file string) string) []func(dst, src *cgroups.Resources) {
+	type part = func(dst, src *cgroups.Resources)
+	var parts []part
+	add := func(named bool, p part) {
+		if named {
+			parts = append(parts, p)
+		}
+	}
+	add(r.Memory.Limit != nil || r.Memory.Swap != nil, func(dst, src *cgroups.Resources) {
+		dst.Memory, dst.MemorySwap, dst.MemoryCheckBeforeUpdate = src.Memory, src.MemorySwap, src.MemoryCheckBeforeUpdate
+	})
+	add(r.Memory.Reservation != nil, func(dst, src *cgroups.Resources) { dst.MemoryReservation = src.MemoryReservation })
+	add(r.CPU.Shares != nil || r.CPU.Idle != nil, func(dst, src *cgroups.Resources) {
+		dst.CpuShares, dst.CpuWeight = src.CpuShares, src.CpuWeight
+		if r.CPU.Idle != nil {
+			dst.CPUIdle = src.CPUIdle
+		}
+	})
+	add(r.CPU.Period != nil || r.CPU.Quota != nil || r.CPU.Burst != nil, func(dst, src *cgroups.Resources) {
+		dst.CpuPeriod, dst.CpuQuota, dst.CpuBurst = src.CpuPeriod, src.CpuQuota, src.CpuBurst
+	})
+	add(r.CPU.RealtimePeriod != nil || r.CPU.RealtimeRuntime != nil, func(dst, src *cgroups.Resources) {
+		dst.CpuRtPeriod, dst.CpuRtRuntime = src.CpuRtPeriod, src.CpuRtRuntime
+	})
+	add(r.CPU.Cpus != "", func(dst, src *cgroups.Resources) { dst.CpusetCpus = src.CpusetCpus })
+	add(r.CPU.Mems != "", func(dst, src *cgroups.Resources) { dst.CpusetMems = src.CpusetMems })
+	add(r.Pids.Limit != 0, func(dst, src *cgroups.Resources) { dst.PidsLimit = src.PidsLimit })
+
+	add(r.BlockIO.Weight != nil, func(dst, src *cgroups.Resources) { dst.BlkioWeight = src.BlkioWeight })
+	add(r.BlockIO.LeafWeight != nil, func(dst, src *cgroups.Resources) { dst.BlkioLeafWeight = src.BlkioLeafWeight })
+	add(len(r.BlockIO.WeightDevice) > 0, func(dst, src *cgroups.Resources) {
+		dst.BlkioWeightDevice = slices.DeleteFunc(slices.Clone(src.BlkioWeightDevice), func(d *cgroups.WeightDevice) bool {
+			return !slices.ContainsFunc(r.BlockIO.WeightDevice, func(named specs.LinuxWeightDevice) bool {
+				return named.Major == d.Major && named.Minor == d.Minor
+			})
+		})
+	})
+	for i, named := range namedThrottles(r.BlockIO) {
+		add(len(named) > 0, func(dst, src *cgroups.Resources) {
+			*throttles(dst)[i] = slices.DeleteFunc(slices.Clone(*throttles(src)[i]), func(d *cgroups.ThrottleDevice) bool {
+				return !slices.ContainsFunc(named, func(n specs.LinuxThrottleDevice) bool {
+					return n.Major == d.Major && n.Minor == d.Minor
+				}) || !takesThrottle(d) && (src != next || d.Rate == math.MaxUint64)
+			})
+		})
+	}
+
+	if r.Network != nil && !v2 {
+		add(r.Network.ClassID != nil && read("net_cls", "net_cls.classid") != "", func(dst, src *cgroups.Resources) {
+			dst.NetClsClassid, dst.NetClsClear = src.NetClsClassid, src.NetClsClassid == 0
+		})
+		interfaces := map[string]bool{}
+		for _, line := range strings.Split(read("net_prio", "net_prio.ifpriomap"), "\n") {
+			name, _, _ := strings.Cut(line, " ")
+			interfaces[name] = true
+		}
+		for _, named := range r.Network.Priorities {
+			add(true, func(dst, src *cgroups.Resources) {
+				prio := cgroups.IfPrioMap{Interface: named.Name}
+				for _, p := range src.NetPrioIfpriomap {
+					if p.Interface == named.Name {
+						prio = *p
+					}
+				}
+				// The kernel no longer has a priority of an interface that is gone.
+				if interfaces[named.Name] || src == next && prio.Priority != 0 {
+					dst.NetPrioIfpriomap = append(dst.NetPrioIfpriomap, &prio)
+				}
+			})
+		}
+	}
+
+	if !v2 {
+		_, priority := r.Unified["gpu.priority"]
+		add(priority, func(dst, src *cgroups.Resources) { dst.GPUPriority = src.GPUPriority })
+		_, memory := r.Unified["gpu.memory.max"]
+		add(memory, func(dst, src *cgroups.Resources) { dst.GPUMemory = src.GPUMemory })
+		return parts
+	}
+	typed := superseded(r)
+	for key := range r.Unified {
+		typed[key] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(typed)) {
+		add(typed[key], func(dst, src *cgroups.Resources) {
+			if value, ok := src.Unified[key]; ok {
+				if dst.Unified == nil {
+					dst.Unified = map[string]string{}
+				}
+				dst.Unified[key] = value
+			}
+		})
+	}
+	return parts
+}
+
+// mergeNetwork puts the class and the priorities that n names into next. A
+// priority of 0 takes the interface's entry away, a class of 0 the class: that
+// is what a cgroup has without them.
+func mergeNetwork(next *cgroups.Resources, n *specs.LinuxNetwork, paths map[string]string, v2 bool) error {
+	if n == nil {
+		return nil
+	}
+	if n.ClassID != nil {
+		if err := checkNetwork("net_cls", *n.ClassID != 0, paths, v2); err != nil {
+			return err
+		}
+		next.NetClsClassid = *n.ClassID
+	}
+	for _, p := range n.Priorities {
+		if err := checkNetwork("net_prio", p.Priority != 0, paths, v2); err != nil {
+			return err
+		}
+		next.NetPrioIfpriomap = slices.DeleteFunc(next.NetPrioIfpriomap, func(old *cgroups.IfPrioMap) bool {
+			return old.Interface == p.Name
+		})
+		if p.Priority != 0 {
+			next.NetPrioIfpriomap = append(next.NetPrioIfpriomap, &cgroups.IfPrioMap{Interface: p.Name, Priority: int64(p.Priority)})
+		}
+	}
+	return nil
+}
+
+// checkNetwork refuses what nothing would enforce: cgroup v2 has no such
+// controller, and the systemd v1 manager passes over one that is not mounted.
+func checkNetwork(controller string, wanted bool, paths map[string]string, v2 bool) error {
+	switch {
+	case !wanted:
+		return nil
+	case v2:
+		return fmt.Errorf("cannot set %s: cgroup v2 has no such controller", controller)
+	case paths[controller] == "":
+		return fmt.Errorf("cannot set %s: the container has no cgroup of this controller (was its hierarchy mounted when the container was created?)", controller)
+	}
+	return nil
+}
+
+func throttles(r *cgroups.Resources) [4]*[]*cgroups.ThrottleDevice {
+	return [4]*[]*cgroups.ThrottleDevice{
+		&r.BlkioThrottleReadBpsDevice, &r.BlkioThrottleWriteBpsDevice,
+		&r.BlkioThrottleReadIOPSDevice, &r.BlkioThrottleWriteIOPSDevice,
+	}
+}
+
+// namedThrottles is in the order of throttles.
+func namedThrottles(b *specs.LinuxBlockIO) [4][]specs.LinuxThrottleDevice {
+	return [4][]specs.LinuxThrottleDevice{
+		b.ThrottleReadBpsDevice, b.ThrottleWriteBpsDevice, b.ThrottleReadIOPSDevice, b.ThrottleWriteIOPSDevice,
+	}
+}
+
+// forgetLifted takes out of r the entries without a limit: the highest rate has
+// been written by then, and an entry kept would outlive its disk.
+func forgetLifted(r *cgroups.Resources) {
+	for _, list := range throttles(r) {
+		*list = slices.DeleteFunc(*list, func(d *cgroups.ThrottleDevice) bool { return d.Rate == math.MaxUint64 })
+	}
+}
+
+// takesThrottle tells if the kernel takes a limit for the device at all. It
+// answers ENODEV for one that is not there (any more) and for partitions.
+func takesThrottle(d *cgroups.ThrottleDevice) bool {
+	path := fmt.Sprintf("/sys/dev/block/%d:%d", d.Major, d.Minor)
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	_, err := os.Stat(path + "/partition")
+	return err != nil
+}
+
 func keep[T comparable](next *T, saved T) {
 	var unset T
 	if *next == unset {
@@ -99,15 +288,14 @@ func keep[T comparable](next *T, saved T) {
 	}
 }
 
-// mergeUnified returns the saved unified map with the update's keys put in.
-// Left out are keys that are commands, and keys for which the update names
-// the typed resource: unified is written last, so they would win.
-func mergeUnified(saved map[string]string, r *specs.LinuxResources) map[string]string {
-	limited := r.Memory.Limit != nil || r.Memory.Swap != nil
+// superseded returns the files of cgroup v2 whose typed resource r names.
+func superseded(r *specs.LinuxResources) map[string]bool {
 	weighted := r.BlockIO.Weight != nil || len(r.BlockIO.WeightDevice) > 0
-	throttled := len(r.BlockIO.ThrottleReadBpsDevice)+len(r.BlockIO.ThrottleWriteBpsDevice)+
-		len(r.BlockIO.ThrottleReadIOPSDevice)+len(r.BlockIO.ThrottleWriteIOPSDevice) > 0
-	superseded := map[string]bool{
+	throttled := false
+	for _, list := range namedThrottles(r.BlockIO) {
+		throttled = throttled || len(list) > 0
+	}
+	return map[string]bool{
 		"cpu.idle":        r.CPU.Idle != nil,
 		"cpu.max":         r.CPU.Quota != nil || r.CPU.Period != nil,
 		"cpu.max.burst":   r.CPU.Burst != nil,
@@ -120,12 +308,19 @@ func mergeUnified(saved map[string]string, r *specs.LinuxResources) map[string]s
 		"io.weight":       weighted,
 		"memory.low":      r.Memory.Reservation != nil,
 		"memory.max":      r.Memory.Limit != nil,
-		"memory.swap.max": limited,
+		"memory.swap.max": r.Memory.Limit != nil || r.Memory.Swap != nil,
 		"pids.max":        r.Pids.Limit != 0,
 	}
+}
+
+// mergeUnified returns the saved unified map with the update's keys put in.
+// Left out are keys that are commands, and keys for which the update names
+// the typed resource: unified is written last, so they would win.
+func mergeUnified(saved map[string]string, r *specs.LinuxResources) map[string]string {
+	typed := superseded(r)
 	merged := make(map[string]string, len(saved)+len(r.Unified))
 	for k, v := range saved {
-		if !superseded[k] && !isCommand(k) {
+		if !typed[k] && !isCommand(k) {
 			merged[k] = v
 		}
 	}
@@ -166,16 +361,8 @@ func fillUndo(saved, next *cgroups.Resources, v2 bool, read func(subsystem, file
 	undo(&saved.CpuWeight, next.CpuWeight, 100)
 	undo(&saved.CpusetCpus, next.CpusetCpus, read("cpuset", "cpuset.cpus"))
 	undo(&saved.CpusetMems, next.CpusetMems, read("cpuset", "cpuset.mems"))
-	for _, t := range []struct {
-		saved *[]*cgroups.ThrottleDevice
-		next  []*cgroups.ThrottleDevice
-	}{
-		{&saved.BlkioThrottleReadBpsDevice, next.BlkioThrottleReadBpsDevice},
-		{&saved.BlkioThrottleWriteBpsDevice, next.BlkioThrottleWriteBpsDevice},
-		{&saved.BlkioThrottleReadIOPSDevice, next.BlkioThrottleReadIOPSDevice},
-		{&saved.BlkioThrottleWriteIOPSDevice, next.BlkioThrottleWriteIOPSDevice},
-	} {
-		*t.saved = undoThrottles(*t.saved, t.next)
+	for i, list := range throttles(next) {
+		undoThrottles(throttles(saved)[i], *list)
 	}
 
 	if !v2 {
@@ -222,16 +409,12 @@ func undo[T comparable](saved *T, next, byDefault T) {
 
 // undoThrottles appends to saved the devices only next has, without a limit.
 // The highest rate lifts it on cgroup v1 and v2; 0 does so on v1 only.
-func undoThrottles(saved, next []*cgroups.ThrottleDevice) []*cgroups.ThrottleDevice {
+func undoThrottles(saved *[]*cgroups.ThrottleDevice, next []*cgroups.ThrottleDevice) {
 	for _, n := range next {
-		known := slices.ContainsFunc(saved, func(s *cgroups.ThrottleDevice) bool {
+		if !slices.ContainsFunc(*saved, func(s *cgroups.ThrottleDevice) bool {
 			return s.Major == n.Major && s.Minor == n.Minor
-		})
-		// A device that is not there took no limit and would not take it back.
-		if _, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d", n.Major, n.Minor)); known || err != nil {
-			continue
+		}) {
+			*saved = append(*saved, cgroups.NewThrottleDevice(n.Major, n.Minor, math.MaxUint64))
 		}
-		saved = append(saved, cgroups.NewThrottleDevice(n.Major, n.Minor, math.MaxUint64))
 	}
-	return saved
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/system"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli"
+	"golang.org/x/sys/unix"
 )
 
 // fakeCgroups makes the cgroups package write to ordinary files.
@@ -77,9 +78,11 @@ func newV1Container(t *testing.T, saved *cgroups.Resources) *v1Container {
 		"pids/pids.max":                        "max\n",
 		"cpu/cpu.cfs_quota_us":                 "-1\n",
 		"blkio/blkio.throttle.read_bps_device": "",
+		"net_cls/net_cls.classid":              "0\n",
+		"net_prio/net_prio.ifpriomap":          "lo 0\n",
 	})
 	paths := map[string]string{}
-	for _, name := range []string{"gpu", "memory", "cpu", "cpuset", "pids", "blkio"} {
+	for _, name := range []string{"gpu", "memory", "cpu", "cpuset", "pids", "blkio", "net_cls", "net_prio"} {
 		paths[name] = filepath.Join(c.cgroup, name)
 	}
 	stat, err := system.Stat(os.Getpid())
@@ -261,8 +264,6 @@ func TestUpdateRollback(t *testing.T) {
 		"cpu/cpu.cfs_quota_us":         "20000",
 		"cpuset/cpuset.cpus":           "0",
 		"pids/pids.max":                "100",
-		"gpu/gpu.priority":             "5",
-		"gpu/gpu.max_mem_in_bytes":     "4096",
 	})
 	c.checkSaved(saved)
 }
@@ -409,6 +410,30 @@ func TestRollbackV2(t *testing.T) {
 	checkFiles(t, dir, before)
 }
 
+// Of unified, too, only what is named is written; but an old key comes back if
+// the typed resource that took its place fails.
+func TestNamedPartsV2(t *testing.T) {
+	r := emptyUpdate()
+	r.Memory.Limit = i64Ptr(200)
+	r.Unified = map[string]string{"gpu.priority": "9"}
+	saved := &cgroups.Resources{PidsLimit: 5, Unified: map[string]string{"memory.max": "100", "gpu.priority": "5", "gpu.memory.max": "4096"}}
+	next := &cgroups.Resources{PidsLimit: 5, Memory: 200, Unified: mergeUnified(saved.Unified, r)}
+	read := func(string, string) string { return "" }
+	parts := namedParts(r, next, true, read)
+	fillUndo(saved, next, true, read)
+	change, back := &cgroups.Resources{}, &cgroups.Resources{}
+	for _, copyPart := range parts {
+		copyPart(change, next)
+		copyPart(back, saved)
+	}
+	if want := (&cgroups.Resources{Memory: 200, Unified: map[string]string{"gpu.priority": "9"}}); !reflect.DeepEqual(change, want) {
+		t.Errorf("to write: %s, want %s", toJSON(t, change), toJSON(t, want))
+	}
+	if want := (&cgroups.Resources{Memory: -1, Unified: map[string]string{"memory.max": "100", "gpu.priority": "5"}}); !reflect.DeepEqual(back, want) {
+		t.Errorf("to put back: %s, want %s", toJSON(t, back), toJSON(t, want))
+	}
+}
+
 // A controller that is not there must not keep the others from going back.
 func TestFillUndoNoGPU(t *testing.T) {
 	for _, v2 := range []bool{false, true} {
@@ -434,15 +459,221 @@ func TestUndoThrottles(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"major":`+major+`,"minor":`+minor+`}`), &there); err != nil {
 		t.Fatal(err)
 	}
-	gone := cgroups.NewThrottleDevice(4095, 1048575, 5)
 	there.Rate = 5
 
-	if got := undoThrottles(nil, []*cgroups.ThrottleDevice{&there, gone}); len(got) != 1 ||
-		got[0].Major != there.Major || got[0].Minor != there.Minor || got[0].Rate != math.MaxUint64 {
-		t.Errorf("got %s, want only %s without a limit", toJSON(t, got), entries[0].Name())
+	var got []*cgroups.ThrottleDevice
+	undoThrottles(&got, []*cgroups.ThrottleDevice{&there})
+	if len(got) != 1 || got[0].Major != there.Major || got[0].Minor != there.Minor || got[0].Rate != math.MaxUint64 {
+		t.Errorf("got %s, want %s without a limit", toJSON(t, got), entries[0].Name())
 	}
 	saved := []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(there.Major, there.Minor, 9)}
-	if got := undoThrottles(saved, []*cgroups.ThrottleDevice{&there}); len(got) != 1 || got[0].Rate != 9 {
-		t.Errorf("got %s, want the saved rate", toJSON(t, got))
+	if undoThrottles(&saved, []*cgroups.ThrottleDevice{&there}); len(saved) != 1 || saved[0].Rate != 9 {
+		t.Errorf("got %s, want the saved rate", toJSON(t, saved))
+	}
+}
+
+// A file whose resource is not named is not written, not even with the value
+// that it has: "not touched" here is nothing that anything would write.
+func TestUpdateWritesOnlyNamed(t *testing.T) {
+	saved := func() *cgroups.Resources {
+		return &cgroups.Resources{
+			GPUResources: gpu(5, 4096), Memory: 1 << 26, MemorySwap: 1 << 27, CpuShares: 7, CpuQuota: 20000, CpuPeriod: 50000,
+			CpusetCpus: "0", CpusetMems: "0", PidsLimit: 100, BlkioWeight: 50, NetClsClassid: 9,
+			BlkioThrottleReadBpsDevice: []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(4095, 1048575, 5)},
+			NetPrioIfpriomap:           []*cgroups.IfPrioMap{{Interface: "lo", Priority: 3}},
+		}
+	}
+	files := map[string]string{
+		"gpu/gpu.priority": "", "gpu/gpu.max_mem_in_bytes": "", "memory/memory.limit_in_bytes": "",
+		"memory/memory.memsw.limit_in_bytes": "", "cpu/cpu.shares": "", "cpu/cpu.cfs_quota_us": "", "cpu/cpu.cfs_period_us": "",
+		"cpuset/cpuset.cpus": "", "cpuset/cpuset.mems": "", "pids/pids.max": "", "blkio/blkio.weight": "",
+		"blkio/blkio.throttle.read_bps_device": "", "net_cls/net_cls.classid": "", "net_prio/net_prio.ifpriomap": "lo 3",
+	}
+	for _, tc := range []struct {
+		update string
+		want   map[string]string
+	}{
+		{`{}`, nil},
+		{`{"pids": {"limit": 7}}`, map[string]string{"pids/pids.max": "7"}},
+		{`{"cpu": {"shares": 8}}`, map[string]string{"cpu/cpu.shares": "8"}},
+		{`{"cpu": {"quota": 30000}}`, map[string]string{"cpu/cpu.cfs_quota_us": "30000", "cpu/cpu.cfs_period_us": "50000"}},
+		{`{"cpu": {"cpus": "1"}}`, map[string]string{"cpuset/cpuset.cpus": "1"}},
+		{`{"unified": {"gpu.priority": "9"}}`, map[string]string{"gpu/gpu.priority": "9"}},
+		{`{"network": {"classID": 10}}`, map[string]string{"net_cls/net_cls.classid": "10"}},
+		{`{"network": {"priorities": [{"name": "lo", "priority": 4}]}}`, map[string]string{"net_prio/net_prio.ifpriomap": "lo 4"}},
+	} {
+		t.Run(tc.update, func(t *testing.T) {
+			c := newV1Container(t, saved())
+			want := map[string]string{}
+			for file, content := range files {
+				if want[file] = content; content == "" {
+					want[file] = "not touched"
+				}
+			}
+			writeFiles(t, c.cgroup, want)
+			maps.Copy(want, tc.want)
+			c.mustUpdate(tc.update)
+			checkFiles(t, c.cgroup, want)
+		})
+	}
+}
+
+// saveFails makes the rename of the new state.json over the old one fail.
+func (c *v1Container) saveFails() {
+	c.t.Helper()
+	file := filepath.Join(c.root, "ctr", "state.json")
+	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil {
+		c.t.Skip("no right to mount:", err)
+	}
+	c.t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
+}
+
+func TestUpdateRollbackUnsavedState(t *testing.T) {
+	saved := &cgroups.Resources{GPUResources: gpu(5, 4096), PidsLimit: 100}
+	c := newV1Container(t, saved)
+	c.saveFails()
+	err := c.update(`{"memory": {"limit": 134217728}, "pids": {"limit": 7}, "unified": {"gpu.priority": "9"}, "network": {"classID": 3}}`)
+	if err == nil || !strings.Contains(err.Error(), "unable to save the container's state") {
+		t.Fatalf("got error %v, want: unable to save the container's state", err)
+	}
+	checkFiles(t, c.cgroup, map[string]string{
+		"memory/memory.limit_in_bytes": "-1",
+		"pids/pids.max":                "100",
+		"gpu/gpu.priority":             "5",
+		"net_cls/net_cls.classid":      "0",
+	})
+	c.checkSaved(saved)
+}
+
+// One resource that cannot be put back does not keep the others from it.
+func TestUpdateRollbackGoesOn(t *testing.T) {
+	saved := &cgroups.Resources{
+		Memory: 1 << 26, PidsLimit: 100, GPUResources: gpu(5, 4096),
+		BlkioThrottleReadBpsDevice: []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(4095, 1048575, 5)},
+	}
+	c := newV1Container(t, saved)
+	file := filepath.Join(c.cgroup, "pids", "pids.max")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFiles(t, c.cgroup, map[string]string{"cpuset/cpuset.cpus": "0"})
+	err := c.update(`{"memory": {"limit": 134217728}, "cpu": {"cpus": "1"}, "pids": {"limit": 7}, "unified": {"gpu.priority": "9"}, ` + throttleUpdate + `}`)
+	if err == nil || !strings.Contains(err.Error(), "pids.max") || !strings.Contains(err.Error(), "unable to put back") {
+		t.Fatalf("got error %v, want one from pids.max and that it could not be put back", err)
+	}
+	checkFiles(t, c.cgroup, map[string]string{
+		"memory/memory.limit_in_bytes": "67108864",
+		"cpuset/cpuset.cpus":           "0",
+		"gpu/gpu.priority":             "5",
+	})
+	c.checkSaved(saved)
+}
+
+const gone = `{"major": 4095, "minor": 1048575, "rate": %s}`
+
+func TestUpdateThrottles(t *testing.T) {
+	entries, err := os.ReadDir("/sys/block")
+	if err != nil || len(entries) == 0 {
+		t.Skip("no block device on this host")
+	}
+	number, err := os.ReadFile(filepath.Join("/sys/block", entries[0].Name(), "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := strings.TrimSpace(string(number))
+	major, minor, _ := strings.Cut(disk, ":")
+	there := `{"major": ` + major + `, "minor": ` + minor + `, "rate": %s}`
+	update := func(entry, rate string) string {
+		return `{"blockIO": {"throttleReadBpsDevice": [` + strings.Replace(entry, "%s", rate, 1) + `]}}`
+	}
+	const lifted = "18446744073709551615"
+	saved := &cgroups.Resources{BlkioThrottleReadBpsDevice: []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(4095, 1048575, 5)}}
+	c := newV1Container(t, saved)
+	const file = "blkio/blkio.throttle.read_bps_device"
+
+	// The entry of a disk that is gone is in the way of nothing else ...
+	c.mustUpdate(update(there, "7"))
+	checkFiles(t, c.cgroup, map[string]string{file: disk + " 7"})
+	if got := len(c.saved().BlkioThrottleReadBpsDevice); got != 2 {
+		t.Errorf("%d throttles are saved, want 2", got)
+	}
+	// ... and can be taken away.
+	c.mustUpdate(update(gone, lifted))
+	checkFiles(t, c.cgroup, map[string]string{file: disk + " 7"})
+	if got := c.saved().BlkioThrottleReadBpsDevice; len(got) != 1 || got[0].Rate != 7 {
+		t.Errorf("%s is saved, want the disk's entry alone", toJSON(t, got))
+	}
+	c.mustUpdate(update(there, lifted))
+	checkFiles(t, c.cgroup, map[string]string{file: disk + " " + lifted})
+	c.checkSaved(&cgroups.Resources{})
+	c.mustUpdate(update(gone, lifted))
+
+	// A new limit for it is the kernel's to refuse.
+	c.mustUpdate(update(gone, "7"))
+	checkFiles(t, c.cgroup, map[string]string{file: "4095:1048575 7"})
+}
+
+func TestUpdateNetwork(t *testing.T) {
+	c := newV1Container(t, &cgroups.Resources{PidsLimit: 100, NetPrioIfpriomap: []*cgroups.IfPrioMap{{Interface: "gone0", Priority: 3}}})
+	writeFiles(t, c.cgroup, map[string]string{"net_prio/net_prio.ifpriomap": "lo 0\n"})
+
+	c.mustUpdate(`{"network": {"classID": 1048577, "priorities": [{"name": "lo", "priority": 5}]}}`)
+	checkFiles(t, c.cgroup, map[string]string{"net_cls/net_cls.classid": "1048577", "net_prio/net_prio.ifpriomap": "lo 5"})
+	c.checkSaved(&cgroups.Resources{PidsLimit: 100, NetClsClassid: 1048577, NetPrioIfpriomap: []*cgroups.IfPrioMap{
+		{Interface: "gone0", Priority: 3}, {Interface: "lo", Priority: 5},
+	}})
+
+	c.mustUpdate(`{"pids": {"limit": 7}}`)
+	if got := c.saved(); got.NetClsClassid != 1048577 || len(got.NetPrioIfpriomap) != 2 {
+		t.Errorf("an update that does not name the network changed it: %s", toJSON(t, got))
+	}
+
+	// Without: 0 is written, nothing is kept. An interface that is gone is no error.
+	c.mustUpdate(`{"network": {"classID": 0, "priorities": [{"name": "lo", "priority": 0}, {"name": "gone0", "priority": 0}]}}`)
+	checkFiles(t, c.cgroup, map[string]string{"net_cls/net_cls.classid": "0", "net_prio/net_prio.ifpriomap": "lo 0"})
+	c.checkSaved(&cgroups.Resources{PidsLimit: 7})
+}
+
+func TestUpdateNetworkRollback(t *testing.T) {
+	for _, saved := range []*cgroups.Resources{
+		{},
+		{NetClsClassid: 9, NetPrioIfpriomap: []*cgroups.IfPrioMap{{Interface: "lo", Priority: 3}}},
+	} {
+		c := newV1Container(t, saved)
+		writeFiles(t, c.cgroup, map[string]string{"net_prio/net_prio.ifpriomap": "lo 0\n"})
+		c.saveFails()
+		if c.update(`{"network": {"classID": 10, "priorities": [{"name": "lo", "priority": 5}]}}`) == nil {
+			t.Fatal("updated")
+		}
+		want := map[string]string{"net_cls/net_cls.classid": "0", "net_prio/net_prio.ifpriomap": "lo 0"}
+		if saved.NetClsClassid != 0 {
+			want = map[string]string{"net_cls/net_cls.classid": "9", "net_prio/net_prio.ifpriomap": "lo 3"}
+		}
+		checkFiles(t, c.cgroup, want)
+		c.checkSaved(saved)
+	}
+}
+
+// What nothing would enforce is refused before anything is written.
+func TestUpdateNetworkRefused(t *testing.T) {
+	one, zero := uint32(1), uint32(0)
+	for _, n := range []*specs.LinuxNetwork{
+		{ClassID: &one},
+		{Priorities: []specs.LinuxInterfacePriority{{Name: "lo", Priority: 1}}},
+	} {
+		for _, v2 := range []bool{false, true} {
+			if err := mergeNetwork(&cgroups.Resources{}, n, nil, v2); err == nil {
+				t.Errorf("%s, cgroup v2 %v: not refused", toJSON(t, n), v2)
+			}
+		}
+	}
+	none := &specs.LinuxNetwork{ClassID: &zero, Priorities: []specs.LinuxInterfacePriority{{Name: "lo"}}}
+	for _, v2 := range []bool{false, true} {
+		if err := mergeNetwork(&cgroups.Resources{}, none, nil, v2); err != nil {
+			t.Errorf("cgroup v2 %v: no class and no priority: %v", v2, err)
+		}
 	}
 }
