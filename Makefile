@@ -9,6 +9,8 @@
 #   make refresh         write edits in .build/src back to our folders [T=moby]
 #   make hook            let a patch own an upstream file             T= P= F=
 #   make check           trees and patches agree, ledger, gofmt, vet
+#   make export          a patch series per tree for git am or patch   [T=moby]
+#   make rebase          carry the hooks to new upstreams, with prices TO=docker@v28.5.2 [DRY=1]
 #   make unit            our unit tests, and upstream's of what we touch [T=moby] [P=./daemon] [RUN=]
 #   make integration     tests against our daemon on this host        [RUN=]
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
@@ -85,6 +87,15 @@ hook: $(BIN)/tree
 .PHONY: check
 check: $(BIN)/tree
 	@$(BIN)/tree check
+
+.PHONY: export
+export: $(BIN)/tree
+	@$(BIN)/tree export $(T)
+
+.PHONY: rebase
+rebase: $(BIN)/tree
+	@$(BIN)/tree rebase $(DRY:%=--dry-run) $(MOVED:%=--moved=%) $(TO)
+	@$(if $(DRY),,$(MAKE) build)
 
 # How often the fault tests kill dockerd: on the host, and in the VM, where it
 # takes ten times as long to come back.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -169,6 +170,66 @@ func newCommand() *cobra.Command {
 			return p.stats(cmd.OutOrStdout())
 		}),
 	}
-	root.AddCommand(makeCmd, refreshCmd, hookCmd, checkCmd, digestCmd, statusCmd, statsCmd)
+	var to string
+	exportCmd := &cobra.Command{
+		Use:   "export [TREE...]",
+		Short: "Write a patch series per tree, as git format-patch does, and prove that it gives the tree",
+		RunE: with(true, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args)
+			if err != nil {
+				return err
+			}
+			who, err := p.headAuthor()
+			if err != nil {
+				return err
+			}
+			if to == "" {
+				to = filepath.Join(p.root, ".build", "export")
+			}
+			var errs []error
+			for _, r := range rows {
+				if r.own == "" && r.hooks == "" {
+					continue
+				}
+				text, err := p.export(r, to, who)
+				if errs = append(errs, err); err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), text)
+				}
+			}
+			return errors.Join(errs...)
+		}),
+	}
+	exportCmd.Flags().StringVarP(&to, "output", "o", "", "folder to write to (default .build/export)")
+	var (
+		dry   bool
+		moved map[string]string
+	)
+	rebaseCmd := &cobra.Command{
+		Use:   "rebase TREE@VERSION...",
+		Short: "Carry the hooks to other upstream versions and print what each file costs",
+		Long: `Carry the hooks to other upstream versions and print what each file costs.
+
+Pins, patches and trees are written; a conflict is left between marks in the
+tree, and refresh refuses the tree until it is settled. With --dry-run nothing
+is written, and other modules or a folder can be priced too:
+
+	tree rebase docker@v28.5.2 cli@v28.5.2
+	tree rebase --dry-run linux=FOLDER moby=MODULE@VERSION,api=MODULE@VERSION`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: with(true, func(cmd *cobra.Command, p *project, args []string) error {
+			report, done, err := p.rebase(args, moved, dry)
+			fmt.Fprint(cmd.OutOrStdout(), report)
+			if report != "" {
+				err = errors.Join(err, writeFile(filepath.Join(p.root, ".build", "rebase.md"), []byte(report)))
+			}
+			if err == nil && !done {
+				err = errors.New("settle the conflicts in the trees, then make refresh, make and make test")
+			}
+			return err
+		}),
+	}
+	rebaseCmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only print the table")
+	rebaseCmd.Flags().StringToStringVar(&moved, "moved", nil, "OLD=NEW: upstream renamed a file we hook")
+	root.AddCommand(exportCmd, rebaseCmd, makeCmd, refreshCmd, hookCmd, checkCmd, digestCmd, statusCmd, statsCmd)
 	return root
 }

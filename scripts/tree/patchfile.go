@@ -230,26 +230,32 @@ func diffSection(name string, old, new []byte) (section, error) {
 	if bytes.Equal(old, new) {
 		return s, nil
 	}
+	var err error
+	s.body, err = unified("a/"+name, "b/"+name, old, new, 1)
+	return s, err
+}
+
+// unified runs diff(1) and returns what it prints, nothing for equal contents.
+func unified(from, to string, old, new []byte, context int) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "tree-diff-")
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	if err := os.WriteFile(filepath.Join(dir, "a"), old, 0o600); err != nil {
-		return s, err
+		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "b"), new, 0o600); err != nil {
-		return s, err
+		return nil, err
 	}
-	cmd := exec.Command("diff", "--text", "-U1", "--label", "a/"+name, "--label", "b/"+name, "a", "b")
+	cmd := exec.Command("diff", "--text", fmt.Sprintf("-U%d", context), "--label", from, "--label", to, "a", "b")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if ee := (*exec.ExitError)(nil); !errors.As(err, &ee) || ee.ExitCode() != 1 {
-		return s, fmt.Errorf("diff %s: %v %s", name, err, stderr.String())
+	if ee := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &ee) || ee.ExitCode() != 1) {
+		return nil, fmt.Errorf("diff %s %s: %v %s", from, to, err, stderr.String())
 	}
-	s.body = out
-	return s, nil
+	return out, nil
 }

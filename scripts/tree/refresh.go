@@ -115,6 +115,9 @@ func (p *project) planRefresh(r row, rewrite bool) (*refreshPlan, error) {
 			if now[s.path], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(s.path))); err != nil {
 				return nil, err
 			}
+			if conflictMark.Match(now[s.path]) && !conflictMark.Match(pl.base[s.path]) {
+				return nil, fmt.Errorf("%s: conflict marks of a rebase in %s: settle them first", r.name, filepath.Join(dir, s.path))
+			}
 			changed = changed || !bytes.Equal(now[s.path], pl.made[s.path])
 		}
 		if !changed {

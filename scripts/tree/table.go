@@ -46,7 +46,11 @@ type project struct {
 	resolve func(row) (source, error)
 	// pin identifies the unpatched upstream of a row without reading it.
 	pin func(row) (string, error)
-	log func(format string, args ...any)
+	// newer finds another upstream for rebase and gives its exact name.
+	newer func(spec string) (source, string, error)
+	// setPins writes new pins, module → module@version.
+	setPins func(map[string]string) error
+	log     func(format string, args ...any)
 }
 
 func openProject(root string) (*project, error) {
@@ -65,6 +69,7 @@ func openProject(root string) (*project, error) {
 	}
 	up := &upstreams{p: p}
 	p.resolve, p.pin = up.resolve, up.pin
+	p.newer, p.setPins = newSource, p.pinModules
 	return p, nil
 }
 
