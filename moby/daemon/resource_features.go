@@ -4,7 +4,9 @@ package daemon
 
 // ResourceFeatures names the resources that this host can limit now, beyond
 // what every daemon can: "gpu" for GPUPriority and GPUMemory with the default
-// runtime. It may be empty.
+// runtime, "blkio-limit" for BlkioReadLimit and its like, "net-class" for
+// NetClassID and NetPriorities, "net-rate" for NetEgressRate and
+// NetIngressRate. It may be empty.
 func (daemon *Daemon) ResourceFeatures() []string {
 	features := []string{}
 	if daemon.canLimitGPU() {

@@ -273,6 +273,19 @@ func keepFixed(r *containertypes.Resources, fixed containertypes.Resources) {
 	r.PidsLimit = changed.PidsLimit
 	r.GPUPriority = changed.GPUPriority
 	r.GPUMemory = changed.GPUMemory
+	r.BlkioReadLimit = changed.BlkioReadLimit
+	r.BlkioWriteLimit = changed.BlkioWriteLimit
+	r.BlkioReadIOpsLimit = changed.BlkioReadIOpsLimit
+	r.BlkioWriteIOpsLimit = changed.BlkioWriteIOpsLimit
+	r.BlkioWeightDevice = changed.BlkioWeightDevice
+	r.BlkioDeviceReadBps = changed.BlkioDeviceReadBps
+	r.BlkioDeviceWriteBps = changed.BlkioDeviceWriteBps
+	r.BlkioDeviceReadIOps = changed.BlkioDeviceReadIOps
+	r.BlkioDeviceWriteIOps = changed.BlkioDeviceWriteIOps
+	r.NetClassID = changed.NetClassID
+	r.NetPriorities = changed.NetPriorities
+	r.NetEgressRate = changed.NetEgressRate
+	r.NetIngressRate = changed.NetIngressRate
 }
 
 // takeBack returns the update that undoes another one: each resource that
@@ -312,17 +325,39 @@ func (daemon *Daemon) takeBack(update, old containertypes.Resources) (back conta
 			back.CpusetMems = daemon.RawSysInfo().Mems
 		}
 	}
-	setPtr := func(dst **int64, named, old *int64, byDefault int64) {
-		if named != nil {
-			if *dst = old; old == nil {
-				*dst = &byDefault
-			}
+	takeBackPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
+	takeBackPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
+	takeBackPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
+	takeBackPtr(&back.BlkioReadLimit, update.BlkioReadLimit, old.BlkioReadLimit, unlimited)
+	takeBackPtr(&back.BlkioWriteLimit, update.BlkioWriteLimit, old.BlkioWriteLimit, unlimited)
+	takeBackPtr(&back.BlkioReadIOpsLimit, update.BlkioReadIOpsLimit, old.BlkioReadIOpsLimit, unlimited)
+	takeBackPtr(&back.BlkioWriteIOpsLimit, update.BlkioWriteIOpsLimit, old.BlkioWriteIOpsLimit, unlimited)
+	takeBackList(&back.BlkioWeightDevice, update.BlkioWeightDevice, old.BlkioWeightDevice)
+	takeBackList(&back.BlkioDeviceReadBps, update.BlkioDeviceReadBps, old.BlkioDeviceReadBps)
+	takeBackList(&back.BlkioDeviceWriteBps, update.BlkioDeviceWriteBps, old.BlkioDeviceWriteBps)
+	takeBackList(&back.BlkioDeviceReadIOps, update.BlkioDeviceReadIOps, old.BlkioDeviceReadIOps)
+	takeBackList(&back.BlkioDeviceWriteIOps, update.BlkioDeviceWriteIOps, old.BlkioDeviceWriteIOps)
+	takeBackPtr(&back.NetClassID, update.NetClassID, old.NetClassID, 0)
+	takeBackList(&back.NetPriorities, update.NetPriorities, old.NetPriorities)
+	takeBackPtr(&back.NetEgressRate, update.NetEgressRate, old.NetEgressRate, unlimited)
+	takeBackPtr(&back.NetIngressRate, update.NetIngressRate, old.NetIngressRate, unlimited)
+	return back
+}
+
+func takeBackPtr[T any](dst **T, named, old *T, byDefault T) {
+	if named != nil {
+		if *dst = old; old == nil {
+			*dst = &byDefault
 		}
 	}
-	setPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
-	setPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
-	setPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
-	return back
+}
+
+func takeBackList[T any](dst *[]T, named, old []T) {
+	if named != nil {
+		if *dst = old; old == nil {
+			*dst = []T{}
+		}
+	}
 }
 
 // logUpdate emits the update event, with what changed as attributes: the names

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/docker/cli/cli"
@@ -23,18 +22,65 @@ import (
 // changes a container takes. A limit that was not given stays out of the
 // request: a new container gets none, an existing one keeps what it has.
 type limitOptions struct {
-	gpuPriority opts.GPUPriority
-	gpuMemory   opts.GPUMemory
-	file        resourcesFile
+	gpuPriority    opts.GPUPriority
+	gpuMemory      opts.GPUMemory
+	blkioReadBps   opts.BlkioBps
+	blkioWriteBps  opts.BlkioBps
+	blkioReadIOps  opts.BlkioIOps
+	blkioWriteIOps opts.BlkioIOps
+	netClassID     opts.NetClassID
+	netPriorities  opts.NetPriorities
+	netEgressRate  opts.NetRate
+	netIngressRate opts.NetRate
+	file           resourcesFile
+	devices        *deviceOptions // of an existing container
 
 	flags *pflag.FlagSet
+}
+
+// deviceOptions are the limits of single disks. Upstream has their flags only
+// for a new container.
+type deviceOptions struct {
+	weight                                 opts.WeightDevices
+	readBps, writeBps, readIOps, writeIOps opts.ThrottleDevices
+}
+
+// limitAliases are other names of flags. They are not in the help, which names
+// those that one is meant to know. The last is how the flag was once spelled.
+var limitAliases = map[string]string{
+	"blkio-read-bps":   "blkio-read-limit",
+	"blkio-write-bps":  "blkio-write-limit",
+	"blkio-read-iops":  "blkio-read-iops-limit",
+	"blkio-write-iops": "blkio-write-iops-limit",
+	"blkio-reed-limit": "blkio-read-limit",
+}
+
+// acceptLimitAliases makes a set of flags take the aliases. It is one flag by
+// two names, so that whether it was given is asked once, and the last one wins.
+func acceptLimitAliases(flags *pflag.FlagSet) {
+	normalize := flags.GetNormalizeFunc()
+	flags.SetNormalizeFunc(func(flags *pflag.FlagSet, name string) pflag.NormalizedName {
+		if flag, ok := limitAliases[name]; ok {
+			name = flag
+		}
+		return normalize(flags, name)
+	})
 }
 
 // addFlags adds one flag for each limit, and the one for a file with limits.
 func (o *limitOptions) addFlags(flags *pflag.FlagSet) {
 	o.flags = flags
+	acceptLimitAliases(flags)
+	flags.Var(&o.blkioReadBps, "blkio-read-limit", "Limit read rate (bytes per second) of each disk behind the container (-1 for no limit)")
+	flags.Var(&o.blkioReadIOps, "blkio-read-iops-limit", "Limit read rate (IO per second) of each disk behind the container (-1 for no limit)")
+	flags.Var(&o.blkioWriteBps, "blkio-write-limit", "Limit write rate (bytes per second) of each disk behind the container (-1 for no limit)")
+	flags.Var(&o.blkioWriteIOps, "blkio-write-iops-limit", "Limit write rate (IO per second) of each disk behind the container (-1 for no limit)")
 	flags.Var(&o.gpuMemory, "gpu-memory", "GPU memory limit (-1 for no limit)")
 	flags.Var(&o.gpuPriority, "gpu-priority", "GPU scheduling priority (-1024 to 1024)")
+	flags.Var(&o.netClassID, "net-classid", "Traffic class of sent packets (MAJOR:MINOR in hexadecimal, 0 for none)")
+	flags.Var(&o.netEgressRate, "net-egress-rate", "Limit rate (bits per second) from the container (-1 for no limit)")
+	flags.Var(&o.netIngressRate, "net-ingress-rate", "Limit rate (bits per second) to the container (-1 for no limit)")
+	flags.Var(&o.netPriorities, "net-prio", "Priority of sent packets by interface of the host (IFACE:PRIO)")
 	flags.Var(&o.file, "resources-file", "Read resource limits from a YAML or JSON file")
 	for _, f := range resourceFields {
 		if f.feature != "" {
@@ -48,6 +94,23 @@ func (o *limitOptions) addFlags(flags *pflag.FlagSet) {
 func (o *limitOptions) addUpdateFlags(flags *pflag.FlagSet) {
 	o.file.updateOnly = true
 	o.addFlags(flags)
+	o.devices = &deviceOptions{
+		weight:    opts.NewWeightDevices(opts.ValidateWeightDevice),
+		readBps:   opts.NewThrottleDevices(opts.ValidateThrottleBpsDevice),
+		writeBps:  opts.NewThrottleDevices(opts.ValidateThrottleBpsDevice),
+		readIOps:  opts.NewThrottleDevices(opts.ValidateThrottleIOpsDevice),
+		writeIOps: opts.NewThrottleDevices(opts.ValidateThrottleIOpsDevice),
+	}
+	flags.Var(&o.devices.weight, "blkio-weight-device", "Block IO weight (relative device weight, empty to clear the list)")
+	flags.Var(&o.devices.readBps, "device-read-bps", "Limit read rate (bytes per second) from a device (empty to clear the list)")
+	flags.Var(&o.devices.readIOps, "device-read-iops", "Limit read rate (IO per second) from a device (empty to clear the list)")
+	flags.Var(&o.devices.writeBps, "device-write-bps", "Limit write rate (bytes per second) to a device (empty to clear the list)")
+	flags.Var(&o.devices.writeIOps, "device-write-iops", "Limit write rate (IO per second) to a device (empty to clear the list)")
+	for _, f := range resourceFields {
+		if f.updateFeature != "" {
+			_ = flags.SetAnnotation(f.flag, "resource", []string{f.updateFeature})
+		}
+	}
 }
 
 // apply puts the limits that were given into r, flags before the file. The
@@ -55,6 +118,21 @@ func (o *limitOptions) addUpdateFlags(flags *pflag.FlagSet) {
 func (o *limitOptions) apply(r *container.Resources) {
 	r.GPUPriority = o.gpuPriority.Value()
 	r.GPUMemory = o.gpuMemory.Value()
+	r.BlkioReadLimit = o.blkioReadBps.Value()
+	r.BlkioWriteLimit = o.blkioWriteBps.Value()
+	r.BlkioReadIOpsLimit = o.blkioReadIOps.Value()
+	r.BlkioWriteIOpsLimit = o.blkioWriteIOps.Value()
+	r.NetClassID = o.netClassID.Value()
+	r.NetPriorities = o.netPriorities.Value()
+	r.NetEgressRate = o.netEgressRate.Value()
+	r.NetIngressRate = o.netIngressRate.Value()
+	if d := o.devices; d != nil {
+		r.BlkioWeightDevice = d.weight.Value()
+		r.BlkioDeviceReadBps = d.readBps.Value()
+		r.BlkioDeviceWriteBps = d.writeBps.Value()
+		r.BlkioDeviceReadIOps = d.readIOps.Value()
+		r.BlkioDeviceWriteIOps = d.writeIOps.Value()
+	}
 	o.file.apply(r, o.flags)
 }
 
@@ -80,8 +158,15 @@ func (o *limitOptions) warn(w io.Writer) {
 
 // limitValues are values to offer for a limit.
 var limitValues = map[string][]string{
-	"gpu-memory":   {"-1"},
-	"gpu-priority": {"-1024", "-512", "0", "512", "1024"},
+	"blkio-read-iops-limit":  {"-1"},
+	"blkio-read-limit":       {"-1"},
+	"blkio-write-iops-limit": {"-1"},
+	"blkio-write-limit":      {"-1"},
+	"gpu-memory":             {"-1"},
+	"gpu-priority":           {"-1024", "-512", "0", "512", "1024"},
+	"net-classid":            {"0"},
+	"net-egress-rate":        {"-1"},
+	"net-ingress-rate":       {"-1"},
 }
 
 // addLimitCompletions adds shell completion for the values of the limits. A
@@ -132,15 +217,9 @@ func checkLimits(ctx context.Context, apiClient client.APIClient, containerID st
 // the same in stored.
 func differingLimits(wanted, stored container.Resources) []string {
 	var flags []string
-	for _, limit := range []struct {
-		flag           string
-		wanted, stored *int64
-	}{
-		{"--gpu-memory", wanted.GPUMemory, stored.GPUMemory},
-		{"--gpu-priority", wanted.GPUPriority, stored.GPUPriority},
-	} {
-		if limit.wanted != nil && (limit.stored == nil || *limit.stored != *limit.wanted) {
-			flags = append(flags, limit.flag+"="+strconv.FormatInt(*limit.wanted, 10))
+	for _, f := range resourceFields {
+		if f.feature != "" && f.isSet(&wanted) && f.text(&wanted) != f.text(&stored) {
+			flags = append(flags, "--"+f.flag+"="+f.text(&wanted))
 		}
 	}
 	return flags

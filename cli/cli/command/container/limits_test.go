@@ -53,9 +53,64 @@ func TestParseLimits(t *testing.T) {
 	}
 }
 
+func uint32Ptr(n uint32) *uint32 { return &n }
+
+func TestParseOtherLimits(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		exp  container.Resources
+	}{
+		{args: "--blkio-read-limit=40m", exp: container.Resources{BlkioReadLimit: int64Ptr(40 << 20)}},
+		{args: "--blkio-read-bps=40m", exp: container.Resources{BlkioReadLimit: int64Ptr(40 << 20)}},
+		{args: "--blkio-reed-limit=40m", exp: container.Resources{BlkioReadLimit: int64Ptr(40 << 20)}},
+		{args: "--blkio-read-limit=1m --blkio-read-bps=2m", exp: container.Resources{BlkioReadLimit: int64Ptr(2 << 20)}},
+		{args: "--blkio-write-limit=-1", exp: container.Resources{BlkioWriteLimit: int64Ptr(-1)}},
+		{args: "--blkio-write-bps=2", exp: container.Resources{BlkioWriteLimit: int64Ptr(2)}},
+		{args: "--blkio-read-iops-limit=2", exp: container.Resources{BlkioReadIOpsLimit: int64Ptr(2)}},
+		{args: "--blkio-read-iops=4294967295", exp: container.Resources{BlkioReadIOpsLimit: int64Ptr(1<<32 - 1)}},
+		{args: "--blkio-write-iops-limit=300", exp: container.Resources{BlkioWriteIOpsLimit: int64Ptr(300)}},
+		{args: "--blkio-write-iops=-1", exp: container.Resources{BlkioWriteIOpsLimit: int64Ptr(-1)}},
+		{args: "--net-classid=10:1", exp: container.Resources{NetClassID: uint32Ptr(0x100001)}},
+		{args: "--net-classid=0", exp: container.Resources{NetClassID: uint32Ptr(0)}},
+		{args: "--net-prio=eth0:5 --net-prio=eth1:0x100003 --net-prio=eth0:6", exp: container.Resources{
+			NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 6}, {Interface: "eth1", Priority: 0x100003}},
+		}},
+		{args: "--net-egress-rate=20mbit --net-ingress-rate=-1", exp: container.Resources{NetEgressRate: int64Ptr(20e6), NetIngressRate: int64Ptr(-1)}},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			_, hostConfig, _, err := parseRun(append(strings.Fields(tc.args), "img", "cmd"))
+			assert.NilError(t, err)
+			got := container.Resources{
+				BlkioReadLimit: hostConfig.BlkioReadLimit, BlkioWriteLimit: hostConfig.BlkioWriteLimit,
+				BlkioReadIOpsLimit: hostConfig.BlkioReadIOpsLimit, BlkioWriteIOpsLimit: hostConfig.BlkioWriteIOpsLimit,
+				NetClassID: hostConfig.NetClassID, NetPriorities: hostConfig.NetPriorities,
+				NetEgressRate: hostConfig.NetEgressRate, NetIngressRate: hostConfig.NetIngressRate,
+			}
+			assert.Check(t, is.DeepEqual(got, tc.exp))
+		})
+	}
+}
+
+// TestLimitAliases checks that an alias is the flag itself on every command.
+func TestLimitAliases(t *testing.T) {
+	for name, newCommand := range map[string]func(command.Cli) *cobra.Command{
+		"run": newRunCommand, "create": newCreateCommand, "update": newUpdateCommand, "modresources": newModresourcesCommand,
+	} {
+		flags := newCommand(test.NewFakeCli(&fakeClient{})).Flags()
+		for alias, flag := range limitAliases {
+			f := flags.Lookup(alias)
+			assert.Assert(t, f != nil, "%s --%s", name, alias)
+			assert.Check(t, is.Equal(f.Name, flag), "%s --%s", name, alias)
+			assert.Check(t, !strings.Contains(flags.FlagUsages(), "--"+alias+" "), "%s --%s is in the help", name, alias)
+		}
+	}
+}
+
 func TestLimitFlagErrors(t *testing.T) {
 	const (
 		priorityRange = "must be a whole number from -1024 to 1024 (0 is the default, a higher one is served sooner)"
+		bpsRange      = "must be 2 to 9223372036854775807 bytes per second (a suffix b, k, m, g or t is allowed), or -1 for no limit"
+		iopsRange     = "must be 2 to 4294967295 operations per second, or -1 for no limit"
 		memoryRange   = "must be 1 to 9223372036854775807 bytes (a suffix b, k, m, g or t is allowed), or -1 for no limit"
 	)
 	for _, tc := range []struct {
@@ -63,6 +118,10 @@ func TestLimitFlagErrors(t *testing.T) {
 		values     []string
 	}{
 		{flag: "--gpu-priority", want: priorityRange, values: []string{"1025", "-1025", "abc", ""}},
+		{flag: "--blkio-read-limit", want: bpsRange, values: []string{"0", "1", "-2", "1q", "9223372036854775808", ""}},
+		{flag: "--blkio-write-limit", want: bpsRange, values: []string{"1"}},
+		{flag: "--blkio-read-iops-limit", want: iopsRange, values: []string{"0", "1", "-2", "1k", "4294967296", ""}},
+		{flag: "--blkio-write-iops-limit", want: iopsRange, values: []string{"1"}},
 		{flag: "--gpu-memory", want: memoryRange, values: []string{"0", "-5", "1q", "9223372036854775808", "", "1e30", "10.5.5m"}},
 	} {
 		for name, newCommand := range limitCommands {
@@ -223,6 +282,18 @@ func TestCheckLimits(t *testing.T) {
 			expErr:    "the daemon (version 28.5.2) ignored --gpu-memory=10240: use a dockerd that supports this limit; the container was removed",
 		},
 		{
+			name:      "others stored",
+			args:      []string{"--blkio-read-limit=1m", "--net-classid=10:1", "--net-prio=eth0:5", "--net-egress-rate=1mbit"},
+			inspected: true,
+		},
+		{
+			name:      "others missing",
+			args:      []string{"--blkio-read-limit=1m", "--net-classid=10:1", "--net-prio=eth0:5", "--net-prio=eth1:6", "--net-egress-rate=1mbit"},
+			forget:    func(r *container.Resources) { *r = container.Resources{} },
+			inspected: true,
+			expErr:    "the daemon (version 28.5.2) ignored --blkio-read-limit=1048576, --net-classid=10:1, --net-egress-rate=1000000, --net-prio=eth0:5,eth1:6: use a dockerd that supports this limit; the container was removed",
+		},
+		{
 			name:       "inspect fails",
 			args:       []string{"--gpu-priority=50"},
 			inspectErr: errors.New("connection lost"),
@@ -298,8 +369,11 @@ func TestCompleteLimits(t *testing.T) {
 		_, directive := files(cmd, nil, "")
 		assert.Check(t, is.Equal(directive, cobra.ShellCompDirectiveDefault), name)
 		for flag, want := range map[string][]string{
-			"gpu-memory":   {"-1"},
-			"gpu-priority": {"-1024", "-512", "0", "512", "1024"},
+			"blkio-read-limit": {"-1"},
+			"gpu-memory":       {"-1"},
+			"gpu-priority":     {"-1024", "-512", "0", "512", "1024"},
+			"net-classid":      {"0"},
+			"net-egress-rate":  {"-1"},
 		} {
 			complete, ok := cmd.GetFlagCompletionFunc(flag)
 			assert.Assert(t, ok, name+" "+flag)

@@ -17,6 +17,7 @@ import (
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/internal/test"
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/blkiodev"
 	"github.com/docker/docker/api/types/container"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -154,21 +155,34 @@ var resourceArgs = map[string]struct {
 	value string
 	want  container.Resources
 }{
-	"blkio-weight":       {"300", container.Resources{BlkioWeight: 300}},
-	"cpu-period":         {"100000", container.Resources{CPUPeriod: 100000}},
-	"cpu-quota":          {"50000", container.Resources{CPUQuota: 50000}},
-	"cpu-rt-period":      {"1000000", container.Resources{CPURealtimePeriod: 1000000}},
-	"cpu-rt-runtime":     {"950000", container.Resources{CPURealtimeRuntime: 950000}},
-	"cpu-shares":         {"512", container.Resources{CPUShares: 512}},
-	"cpus":               {"1.5", container.Resources{NanoCPUs: 1500000000}},
-	"cpuset-cpus":        {"0-3", container.Resources{CpusetCpus: "0-3"}},
-	"cpuset-mems":        {"0,1", container.Resources{CpusetMems: "0,1"}},
-	"gpu-memory":         {"10240m", container.Resources{GPUMemory: int64Ptr(10 << 30)}},
-	"gpu-priority":       {"0", container.Resources{GPUPriority: int64Ptr(0)}},
-	"memory":             {"300m", container.Resources{Memory: 300 << 20}},
-	"memory-reservation": {"200m", container.Resources{MemoryReservation: 200 << 20}},
-	"memory-swap":        {"-1", container.Resources{MemorySwap: -1}},
-	"pids-limit":         {"-1", container.Resources{PidsLimit: int64Ptr(-1)}},
+	"blkio-read-iops-limit":  {"300", container.Resources{BlkioReadIOpsLimit: int64Ptr(300)}},
+	"blkio-read-limit":       {"40m", container.Resources{BlkioReadLimit: int64Ptr(40 << 20)}},
+	"blkio-weight":           {"300", container.Resources{BlkioWeight: 300}},
+	"blkio-weight-device":    {"", container.Resources{BlkioWeightDevice: []*blkiodev.WeightDevice{}}},
+	"blkio-write-iops-limit": {"-1", container.Resources{BlkioWriteIOpsLimit: int64Ptr(-1)}},
+	"blkio-write-limit":      {"-1", container.Resources{BlkioWriteLimit: int64Ptr(-1)}},
+	"cpu-period":             {"100000", container.Resources{CPUPeriod: 100000}},
+	"cpu-quota":              {"50000", container.Resources{CPUQuota: 50000}},
+	"cpu-rt-period":          {"1000000", container.Resources{CPURealtimePeriod: 1000000}},
+	"cpu-rt-runtime":         {"950000", container.Resources{CPURealtimeRuntime: 950000}},
+	"cpu-shares":             {"512", container.Resources{CPUShares: 512}},
+	"cpus":                   {"1.5", container.Resources{NanoCPUs: 1500000000}},
+	"cpuset-cpus":            {"0-3", container.Resources{CpusetCpus: "0-3"}},
+	"cpuset-mems":            {"0,1", container.Resources{CpusetMems: "0,1"}},
+	"device-read-bps":        {"/dev/sda:1m", container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 1 << 20}}}},
+	"device-read-iops":       {"/dev/sda:5", container.Resources{BlkioDeviceReadIOps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 5}}}},
+	"device-write-bps":       {"", container.Resources{BlkioDeviceWriteBps: []*blkiodev.ThrottleDevice{}}},
+	"device-write-iops":      {"", container.Resources{BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{}}},
+	"gpu-memory":             {"10240m", container.Resources{GPUMemory: int64Ptr(10 << 30)}},
+	"gpu-priority":           {"0", container.Resources{GPUPriority: int64Ptr(0)}},
+	"memory":                 {"300m", container.Resources{Memory: 300 << 20}},
+	"memory-reservation":     {"200m", container.Resources{MemoryReservation: 200 << 20}},
+	"memory-swap":            {"-1", container.Resources{MemorySwap: -1}},
+	"net-classid":            {"0", container.Resources{NetClassID: uint32Ptr(0)}},
+	"net-egress-rate":        {"20mbit", container.Resources{NetEgressRate: int64Ptr(20e6)}},
+	"net-ingress-rate":       {"-1", container.Resources{NetIngressRate: int64Ptr(-1)}},
+	"net-prio":               {"", container.Resources{NetPriorities: []container.NetPriority{}}},
+	"pids-limit":             {"-1", container.Resources{PidsLimit: int64Ptr(-1)}},
 }
 
 // TestUpdateResourceFlags checks that update and modresources have the same
@@ -533,6 +547,14 @@ func TestResourceText(t *testing.T) {
 		{field: "GPUPriority", exp: "unset"},
 		{field: "Memory", exp: "unset"},
 		{field: "Memory", r: container.Resources{Memory: 10241}, exp: "10241"},
+		{field: "BlkioDeviceReadBps", exp: "unset"},
+		{field: "BlkioDeviceReadBps", r: container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{}}, exp: "unset"},
+		{field: "BlkioDeviceReadBps", r: container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 5}, {Path: "/dev/sdb", Rate: 6}}}, exp: "/dev/sda:5,/dev/sdb:6"},
+		{field: "BlkioWeightDevice", r: container.Resources{BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: "/dev/sda", Weight: 5}}}, exp: "/dev/sda:5"},
+		{field: "NetClassID", exp: "unset"},
+		{field: "NetClassID", r: container.Resources{NetClassID: uint32Ptr(0)}, exp: "0"},
+		{field: "NetClassID", r: container.Resources{NetClassID: uint32Ptr(0xaaaa0001)}, exp: "aaaa:1"},
+		{field: "NetPriorities", r: container.Resources{NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 5}, {Interface: "eth1", Priority: 6}}}, exp: "eth0:5,eth1:6"},
 		{field: "CpusetCpus", r: container.Resources{CpusetCpus: "0-3"}, exp: "0-3"},
 	} {
 		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.name == tc.field })
@@ -588,10 +610,39 @@ func TestModresourcesShow(t *testing.T) {
 		BlkioWeight:  300, CPUPeriod: 100000, CPUQuota: -1, CPURealtimePeriod: 1000000, CPURealtimeRuntime: 950000,
 		CPUShares: 200, CpusetCpus: "0", CpusetMems: "0,1", GPUMemory: int64Ptr(10241), GPUPriority: int64Ptr(0),
 		Memory: 1<<53 + 1, MemoryReservation: 5, MemorySwap: -1, PidsLimit: int64Ptr(0),
+		BlkioReadLimit: int64Ptr(40 << 20), BlkioWriteLimit: int64Ptr(-1), BlkioReadIOpsLimit: int64Ptr(5), BlkioWriteIOpsLimit: int64Ptr(6),
+		BlkioWeightDevice:    []*blkiodev.WeightDevice{{Path: "/dev/sda", Weight: 300}},
+		BlkioDeviceReadBps:   []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 1}, {Path: "/dev/sdb", Rate: 1<<53 + 1}},
+		BlkioDeviceReadIOps:  []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 2}},
+		BlkioDeviceWriteBps:  []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 3}},
+		BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 4}},
+		NetClassID:           uint32Ptr(0x100001), NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 5}},
+		NetEgressRate: int64Ptr(20e6), NetIngressRate: int64Ptr(-1),
 	}
 	stdout, _, err := modresourcesCmd(apiClient, "--show", "db")
 	assert.NilError(t, err)
-	assert.Check(t, is.Equal(stdout, `BlkioWeight: 300
+	assert.Check(t, is.Equal(stdout, `BlkioDeviceReadBps:
+    - Path: /dev/sda
+      Rate: 1
+    - Path: /dev/sdb
+      Rate: 9007199254740993
+BlkioDeviceReadIOps:
+    - Path: /dev/sda
+      Rate: 2
+BlkioDeviceWriteBps:
+    - Path: /dev/sda
+      Rate: 3
+BlkioDeviceWriteIOps:
+    - Path: /dev/sda
+      Rate: 4
+BlkioReadIOpsLimit: 5
+BlkioReadLimit: 41943040
+BlkioWeight: 300
+BlkioWeightDevice:
+    - Path: /dev/sda
+      Weight: 300
+BlkioWriteIOpsLimit: 6
+BlkioWriteLimit: -1
 CpuPeriod: 100000
 CpuQuota: -1
 CpuRealtimePeriod: 1000000
@@ -604,6 +655,12 @@ GPUPriority: 0
 Memory: 9007199254740993
 MemoryReservation: 5
 MemorySwap: -1
+NetClassID: 1048577
+NetEgressRate: 20000000
+NetIngressRate: -1
+NetPriorities:
+    - Interface: eth0
+      Priority: 5
 PidsLimit: 0
 `))
 
@@ -620,11 +677,11 @@ PidsLimit: 0
 
 	for _, f := range resourceFields {
 		if f.updatable && f.name != "NanoCpus" {
-			assert.Check(t, is.Contains(stdout, f.name+": "))
+			assert.Check(t, is.Contains(stdout, f.name+":"))
 		}
 	}
 
-	apiClient.containers["id-web"].Resources = container.Resources{}
+	apiClient.containers["id-web"].Resources = container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{}} // as the CLI creates it
 	stdout, _, err = modresourcesCmd(apiClient, "--show", "--container=web")
 	assert.NilError(t, err)
 	assert.Check(t, is.Equal(stdout, "# no resource is limited\n"))

@@ -27,21 +27,30 @@ type resourceField struct {
 	// that every daemon knows.
 	feature string
 
+	// updateFeature is the same for an update, if every daemon knows the
+	// field in a new container.
+	updateFeature string
+
 	// parse checks a number as the flag does, and suffix says that it takes
-	// more than plain numbers.
-	parse  func(string) (int64, error)
-	suffix bool
+	// more than plain numbers, such as example ("512m" if that is empty).
+	parse   func(string) (int64, error)
+	suffix  bool
+	example string
 }
 
 // resourceFields are all fields but KernelMemory and KernelMemoryTCP, which
 // daemons ignore since API 1.42.
 var resourceFields = []resourceField{
-	{name: "BlkioDeviceReadBps", flag: "device-read-bps", parse: units.RAMInBytes, suffix: true},
-	{name: "BlkioDeviceReadIOps", flag: "device-read-iops"},
-	{name: "BlkioDeviceWriteBps", flag: "device-write-bps", parse: units.RAMInBytes, suffix: true},
-	{name: "BlkioDeviceWriteIOps", flag: "device-write-iops"},
+	{name: "BlkioDeviceReadBps", flag: "device-read-bps", updatable: true, updateFeature: "blkio-limit", parse: units.RAMInBytes, suffix: true},
+	{name: "BlkioDeviceReadIOps", flag: "device-read-iops", updatable: true, updateFeature: "blkio-limit"},
+	{name: "BlkioDeviceWriteBps", flag: "device-write-bps", updatable: true, updateFeature: "blkio-limit", parse: units.RAMInBytes, suffix: true},
+	{name: "BlkioDeviceWriteIOps", flag: "device-write-iops", updatable: true, updateFeature: "blkio-limit"},
+	{name: "BlkioReadIOpsLimit", flag: "blkio-read-iops-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioIOps},
+	{name: "BlkioReadLimit", flag: "blkio-read-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioBps, suffix: true},
 	{name: "BlkioWeight", flag: "blkio-weight", updatable: true},
-	{name: "BlkioWeightDevice", flag: "blkio-weight-device"},
+	{name: "BlkioWeightDevice", flag: "blkio-weight-device", updatable: true, updateFeature: "blkio-limit"},
+	{name: "BlkioWriteIOpsLimit", flag: "blkio-write-iops-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioIOps},
+	{name: "BlkioWriteLimit", flag: "blkio-write-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioBps, suffix: true},
 	{name: "CgroupParent", flag: "cgroup-parent"},
 	{name: "CpuCount", flag: "cpu-count"},
 	{name: "CpuPercent", flag: "cpu-percent"},
@@ -64,6 +73,10 @@ var resourceFields = []resourceField{
 	{name: "MemorySwap", flag: "memory-swap", updatable: true, parse: parseMemorySwap, suffix: true},
 	{name: "MemorySwappiness", flag: "memory-swappiness"},
 	{name: "NanoCpus", flag: "cpus", updatable: true},
+	{name: "NetClassID", flag: "net-classid", updatable: true, feature: "net-class", parse: opts.ParseNetClassID, suffix: true, example: "10:1"},
+	{name: "NetEgressRate", flag: "net-egress-rate", updatable: true, feature: "net-rate", parse: opts.ParseNetRate, suffix: true, example: "20mbit"},
+	{name: "NetIngressRate", flag: "net-ingress-rate", updatable: true, feature: "net-rate", parse: opts.ParseNetRate, suffix: true, example: "20mbit"},
+	{name: "NetPriorities", flag: "net-prio", updatable: true, feature: "net-class"},
 	{name: "OomKillDisable", flag: "oom-kill-disable"},
 	{name: "PidsLimit", flag: "pids-limit", updatable: true},
 	{name: "Ulimits", flag: "ulimit"},
@@ -86,6 +99,13 @@ func parseMemorySwap(s string) (int64, error) {
 // of returns the field in r, to read or to set.
 func (f resourceField) of(r *container.Resources) reflect.Value {
 	return jsonField(reflect.ValueOf(r).Elem(), f.name)
+}
+
+// isSet reports whether the field has a value in r. An empty list is none: in
+// a request it clears, and the CLI makes it for each new container.
+func (f resourceField) isSet(r *container.Resources) bool {
+	v := f.of(r)
+	return !v.IsZero() && (v.Kind() != reflect.Slice || v.Len() > 0)
 }
 
 // jsonField returns the field of a struct that has this name in JSON, or the
@@ -111,12 +131,22 @@ const unsetResource = "unset"
 
 // text spells the field of r as its flag takes it, in full precision.
 func (f resourceField) text(r *container.Resources) string {
-	v := f.of(r)
-	if v.IsZero() {
+	if !f.isSet(r) {
 		return unsetResource
 	}
-	v = reflect.Indirect(v)
+	v := reflect.Indirect(f.of(r))
 	switch {
+	case f.name == "NetClassID":
+		return opts.FormatNetClassID(uint32(v.Uint()))
+	case f.name == "NetPriorities":
+		return opts.FormatNetPriorities(r.NetPriorities)
+	case v.Kind() == reflect.Slice:
+		// Disks, which know how to spell themselves.
+		texts := make([]string, v.Len())
+		for i := range texts {
+			texts[i] = fmt.Sprint(v.Index(i).Interface())
+		}
+		return strings.Join(texts, ",")
 	case f.name == "NanoCpus":
 		return strconv.FormatFloat(float64(v.Int())/1e9, 'f', -1, 64)
 	case f.name == "PidsLimit" && v.Int() <= 0:
@@ -141,6 +171,7 @@ func flagNames(fields []resourceField) string {
 func (options *updateOptions) addResourceFlags(flags *pflag.FlagSet) {
 	all := pflag.NewFlagSet("", pflag.ContinueOnError)
 	options.addFlags(all)
+	acceptLimitAliases(flags)
 	all.VisitAll(func(f *pflag.Flag) {
 		if f.Name != "restart" {
 			flags.AddFlag(f)
@@ -199,7 +230,7 @@ func keepsError(what string) error {
 func setUpdatable(r *container.Resources) []resourceField {
 	var fields []resourceField
 	for _, f := range resourceFields {
-		if f.updatable && !f.of(r).IsZero() {
+		if f.updatable && f.isSet(r) {
 			fields = append(fields, f)
 		}
 	}

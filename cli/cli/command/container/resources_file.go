@@ -4,6 +4,8 @@ package container
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +85,7 @@ func (f *resourcesFile) apply(r *container.Resources, flags *pflag.FlagSet) {
 // know and would ignore.
 func (f *resourcesFile) check(details interface{ ServerInfo() command.ServerInfo }) error {
 	for _, field := range f.fields {
-		if field.feature != "" {
+		if field.feature != "" || f.updateOnly && field.updateFeature != "" {
 			return command.CheckResource(details, field.name+" in "+f.path)
 		}
 	}
@@ -239,7 +241,7 @@ func (f resourceField) decode(path string, node *yaml.Node, to reflect.Value) er
 			return wrong("true or false")
 		}
 		to.SetBool(strings.EqualFold(node.Value, "true"))
-	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint64:
+	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return f.decodeNumber(path, node, to, wrong)
 	default:
 		return lineError(node, "%s: cannot be set from a file", path)
@@ -250,10 +252,12 @@ func (f resourceField) decode(path string, node *yaml.Node, to reflect.Value) er
 func (f resourceField) decodeNumber(path string, node *yaml.Node, to reflect.Value, wrong func(string) error) error {
 	want := "a whole number"
 	if f.suffix {
-		want += ", or a string such as \"512m\""
+		want += fmt.Sprintf(", or a string such as %q", cmp.Or(f.example, "512m"))
 	}
 	isNumber := node.Tag == "!!int" && plainNumber.MatchString(node.Value)
-	if node.Kind != yaml.ScalarNode || !isNumber && (!f.suffix || node.Tag != "!!str") {
+	// To YAML that is a number, but not to JSON.
+	isHex := f.name == "NetClassID" && node.Tag == "!!int" && strings.HasPrefix(node.Value, "0x")
+	if node.Kind != yaml.ScalarNode || !isNumber && !isHex && (!f.suffix || node.Tag != "!!str") {
 		return wrong(want)
 	}
 	if f.parse != nil {
@@ -337,7 +341,7 @@ func writeResources(w io.Writer, r *container.Resources) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fields {
 		var value yaml.Node
-		if err := value.Encode(reflect.Indirect(f.of(r)).Interface()); err != nil {
+		if err := encode(reflect.Indirect(f.of(r)), &value); err != nil {
 			return err
 		}
 		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.name}, &value)
@@ -348,4 +352,31 @@ func writeResources(w io.Writer, r *container.Resources) error {
 	}
 	_, err = w.Write(content)
 	return err
+}
+
+// encode makes YAML of a value. Lists go through JSON, which knows the names
+// of their keys.
+func encode(v reflect.Value, node *yaml.Node) error {
+	if v.Kind() != reflect.Slice {
+		return node.Encode(v.Interface())
+	}
+	content, err := json.Marshal(v.Interface())
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(content, &doc); err != nil {
+		return err
+	}
+	*node = *doc.Content[0]
+	plainStyle(node)
+	return nil
+}
+
+// plainStyle takes JSON's braces and quotes off where YAML can do without.
+func plainStyle(node *yaml.Node) {
+	node.Style = 0
+	for _, child := range node.Content {
+		plainStyle(child)
+	}
 }

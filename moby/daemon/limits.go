@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+	"strings"
+
+	containertypes "github.com/docker/docker/api/types/container"
+)
+
+// unlimited is the value of a rate that removes the limit.
+const unlimited = -1
+
+// Ranges of the rates. Cgroup v2 refuses a disk rate of 1; cgroup v1 wraps what
+// is above 32 bits of operations per second. The kernel counts network rates in
+// bytes.
+const (
+	minBlkioRate = 2
+	maxBlkioIOps = 1<<32 - 1
+	minNetRate   = 8
+)
+
+// maxInterfaceName is IFNAMSIZ without the zero at the end, in bytes.
+const maxInterfaceName = 15
+
+// validateLimits checks the ranges of the limits of ours that a request names,
+// but for those of the GPU. It knows nothing of the host, so that it gives the
+// same answer for create, start and update.
+func validateLimits(r containertypes.Resources) error {
+	for _, rate := range []struct {
+		name, flag, unit string
+		value            *int64
+		least, most      int64
+	}{
+		{"BlkioReadLimit", "--blkio-read-limit", "bytes per second", r.BlkioReadLimit, minBlkioRate, 1<<63 - 1},
+		{"BlkioWriteLimit", "--blkio-write-limit", "bytes per second", r.BlkioWriteLimit, minBlkioRate, 1<<63 - 1},
+		{"BlkioReadIOpsLimit", "--blkio-read-iops-limit", "operations per second", r.BlkioReadIOpsLimit, minBlkioRate, maxBlkioIOps},
+		{"BlkioWriteIOpsLimit", "--blkio-write-iops-limit", "operations per second", r.BlkioWriteIOpsLimit, minBlkioRate, maxBlkioIOps},
+		{"NetEgressRate", "--net-egress-rate", "bits per second", r.NetEgressRate, minNetRate, 1<<63 - 1},
+		{"NetIngressRate", "--net-ingress-rate", "bits per second", r.NetIngressRate, minNetRate, 1<<63 - 1},
+	} {
+		if v := rate.value; v != nil && *v != unlimited && (*v < rate.least || *v > rate.most) {
+			return fmt.Errorf("invalid %s (%s) %d: must be %d to %d %s, or -1 for no limit", rate.name, rate.flag, *v, rate.least, rate.most, rate.unit)
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range r.NetPriorities {
+		name := p.Interface
+		if name == "" || len(name) > maxInterfaceName || name == "." || name == ".." || strings.ContainsAny(name, "/ \t\n,") {
+			return fmt.Errorf("invalid NetPriorities (--net-prio): %q is not the name of a network interface: must be 1 to %d characters without blanks, slashes and commas", name, maxInterfaceName)
+		}
+		if seen[name] {
+			return fmt.Errorf("invalid NetPriorities (--net-prio): interface %s has two priorities", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// blkioLimits returns only those rates of r that limit the disks behind a
+// container. -1 asks for what every container has anyway.
+func blkioLimits(r containertypes.Resources) (limits containertypes.Resources) {
+	limits.BlkioReadLimit = limiting(r.BlkioReadLimit)
+	limits.BlkioWriteLimit = limiting(r.BlkioWriteLimit)
+	limits.BlkioReadIOpsLimit = limiting(r.BlkioReadIOpsLimit)
+	limits.BlkioWriteIOpsLimit = limiting(r.BlkioWriteIOpsLimit)
+	return limits
+}
+
+// netLimits returns only those network fields of r that do something.
+func netLimits(r containertypes.Resources) (limits containertypes.Resources) {
+	if r.NetClassID != nil && *r.NetClassID != 0 {
+		limits.NetClassID = r.NetClassID
+	}
+	if len(r.NetPriorities) > 0 {
+		limits.NetPriorities = r.NetPriorities
+	}
+	limits.NetEgressRate = limiting(r.NetEgressRate)
+	limits.NetIngressRate = limiting(r.NetIngressRate)
+	return limits
+}
+
+func limiting(rate *int64) *int64 {
+	if rate == nil || *rate == unlimited {
+		return nil
+	}
+	return rate
+}
+
+// limitFlags spells the limits of r, but for those of the GPU and upstream's
+// own, as the flags that set them, for errors. It is empty if there is none.
+func limitFlags(r containertypes.Resources) string {
+	var flags []string
+	number := func(flag string, v *int64) {
+		if v != nil {
+			flags = append(flags, fmt.Sprintf("%s=%d", flag, *v))
+		}
+	}
+	number("--blkio-read-limit", r.BlkioReadLimit)
+	number("--blkio-write-limit", r.BlkioWriteLimit)
+	number("--blkio-read-iops-limit", r.BlkioReadIOpsLimit)
+	number("--blkio-write-iops-limit", r.BlkioWriteIOpsLimit)
+	if c := r.NetClassID; c != nil {
+		flags = append(flags, fmt.Sprintf("--net-classid=%x:%x", *c>>16, *c&0xffff))
+	}
+	for _, p := range r.NetPriorities {
+		flags = append(flags, fmt.Sprintf("--net-prio=%s:%d", p.Interface, p.Priority))
+	}
+	number("--net-egress-rate", r.NetEgressRate)
+	number("--net-ingress-rate", r.NetIngressRate)
+	return strings.Join(flags, " ")
+}
