@@ -16,6 +16,14 @@
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
 #   make faults          1000 crashes of dockerd in the middle of an update
 #   make bench           the times in docs/developing.md, and what the controller costs
+#   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
+#   make install-test    install and uninstall inside a Debian, compared bit by bit
+#   make check-host      what this host lacks, and what will work
+#   make dist            tarball, .deb packages, SBOM, licences; dist-test: the same bytes twice
+#   make deb-kernel      .deb packages of Debian's kernel with the controller; takes hours
+#   make fuzz            every parser of ours                         [EXECS=1000000]
+#   make upstream-tests  upstream's tests against the stock build's baseline; takes long
+#   make docs-cli        docs/cli.md from a session in the VM
 #   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
 SHELL := /bin/bash
@@ -147,6 +155,33 @@ bench: build kernel
 .PHONY: kernel-debug-test
 kernel-debug-test: $(BIN)/tree
 	@scripts/kernel/debug-test.sh
+
+export DESTDIR PREFIX FORCE
+.PHONY: install uninstall check-host debian-root install-test
+install: $(PROGRAMS)
+	@scripts/host/install.sh install
+uninstall:
+	@scripts/host/install.sh uninstall
+check-host:
+	@PATH=$(CURDIR)/$(BIN):$$PATH scripts/host/check-host.sh
+debian-root:
+	@scripts/host/debian-root.sh
+install-test: debian-root
+	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
+
+.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
+dist: $(PROGRAMS)
+	@scripts/dist.sh
+dist-test: dist
+	@scripts/dist-twice.sh $(P)
+deb-kernel: $(BIN)/tree
+	@scripts/kernel/deb-kernel.sh
+fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
+	@scripts/fuzz.sh $(EXECS)
+upstream-tests: $(PROGRAMS) $(BIN)/testsum
+	@scripts/upstream/run.sh $(T)
+docs-cli: $(PROGRAMS) kernel $(BIN)/vm
+	@scripts/docs-cli.sh
 
 .PHONY: clean
 clean:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds one program from its tree in .build/src into .build/bin:
 #
-#   scripts/build.sh dockerd|docker-proxy|docker-init|docker|runc|runc-stock|containerd|containerd-shim-runc-v2
+#   scripts/build.sh dockerd|docker-proxy|docker-init|docker|runc|runc-stock|containerd|containerd-shim-runc-v2|ctr
 #
 # Every fork is built in its own tree, as its own main module, with upstream's
 # own pinned dependencies. All programs are static, so that the same bytes run
@@ -61,7 +61,7 @@ docker)
 	;;
 runc) runc runc +gpu "$commit" ;;
 runc-stock) runc stock-runc '' stock ;;
-containerd | containerd-shim-runc-v2) containerd ;;
+containerd | containerd-shim-runc-v2 | ctr) containerd ;;
 *)
 	echo "build.sh: unknown program: $name" >&2
 	exit 2

@@ -38,6 +38,7 @@ var features = map[string]func() error{
 	"drm":      drm,
 	"engine":   engine,
 	"kunit":    kunit,
+	"debian":   debian,
 }
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
@@ -67,6 +68,20 @@ func Engine(t testing.TB) { t.Helper(); need(t, "engine") }
 
 // KUnit: a kernel that ran the unit tests of the scheduler at boot.
 func KUnit(t testing.TB) { t.Helper(); need(t, "kunit") }
+
+// Debian: root rights, the binaries of Bin, and the Debian of make debian-root
+// to install them in.
+func Debian(t testing.TB) { t.Helper(); need(t, "root", "binaries", "debian") }
+
+// DebianRoot is where make debian-root puts a small Debian.
+func DebianRoot() string { return filepath.Join(filepath.Dir(Bin()), "debian") }
+
+func debian() error {
+	if _, err := os.Stat(filepath.Join(DebianRoot(), "usr", "bin", "systemctl")); err != nil {
+		return missingf("no Debian in %s: run make debian-root", DebianRoot())
+	}
+	return nil
+}
 
 func need(t testing.TB, names ...string) {
 	t.Helper()

@@ -1,0 +1,191 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Tells what a host lacks for limits on containers, how to get it, and what will work:
+#
+#   check-host.sh [KERNEL-CONFIG]
+#
+# KERNEL-CONFIG defaults to /proc/config.gz or /boot/config-VERSION. Writes and
+# loads nothing. Exits with 0 if GPU limits will be enforced, 1 if not, 2 if it
+# was called wrongly. Environment, for tests: ROOT (a folder that stands for /),
+# PATH (where the programs are).
+set -u
+LC_ALL=C
+export LC_ALL
+root=${ROOT:-}
+
+case ${1:-} in
+-h | --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+-*) echo "check-host.sh: unknown option $1" >&2; exit 2 ;;
+esac
+[ $# -le 1 ] || { echo "usage: check-host.sh [KERNEL-CONFIG]" >&2; exit 2; }
+
+lacks=0
+ok() { printf '  ok     %s\n' "$1"; }
+note() { printf '  note   %s\n' "$1"; }
+# lack WHAT HOW: GPU limits cannot work before it is there.
+lack() { printf '  LACKS  %s\n         how: %s\n' "$1" "$2"; lacks=$((lacks + 1)); }
+
+# --- kernel options ---
+release=$(cat "$root/proc/sys/kernel/osrelease" 2>/dev/null || uname -r)
+config=${1:-}
+if [ -z "$config" ]; then
+	for f in "$root/proc/config.gz" "$root/boot/config-$release" "$root/lib/modules/$release/config"; do
+		[ -r "$f" ] && config=$f && break
+	done
+fi
+options=
+if [ -n "$config" ]; then
+	if ! options=$(case $config in *.gz) gzip -dc "$config" ;; *) cat "$config" ;; esac); then
+		echo "check-host.sh: cannot read $config" >&2
+		exit 2
+	fi
+fi
+option() { # option NAME: y, m or n; ? without a config
+	if [ -z "$options" ]; then echo '?'; return; fi
+	v=$(printf '%s\n' "$options" | sed -n "s/^CONFIG_$1=\([ym]\)$/\1/p" | head -n 1)
+	echo "${v:-n}"
+}
+
+echo "Kernel $release"
+if [ -n "$options" ]; then ok "options read from ${config#"$root"}"; else note "no kernel config found: options are judged by what the kernel shows"; fi
+
+# --- the controller ---
+cgroups=$(cat "$root/proc/cgroups" 2>/dev/null)
+mounts=$(cat "$root/proc/mounts" 2>/dev/null)
+cmdline=" $(cat "$root/proc/cmdline" 2>/dev/null) "
+# enabled CONTROLLER: 1, 0 (switched off) or nothing (not built in)
+enabled() { printf '%s\n' "$cgroups" | awk -v c="$1" '$1 == c { print $4 }'; }
+# mounted CONTROLLER: where its v1 hierarchy is
+mounted() {
+	printf '%s\n' "$mounts" | awk -v c="$1" '$3 == "cgroup" { n = split($4, o, ","); for (i = 1; i <= n; i++) if (o[i] == c) { print $2; exit } }'
+}
+v2=$(printf '%s\n' "$mounts" | awk '$3 == "cgroup2" { print $2; exit }')
+v1=$(printf '%s\n' "$mounts" | awk '$3 == "cgroup" { print $2; exit }')
+# What is mounted at /sys/fs/cgroup decides, as for Docker: a v1 hierarchy may
+# stand elsewhere on a v2 host.
+mode=none
+if [ "$v2" = /sys/fs/cgroup ]; then mode=v2; elif [ -n "$v1" ]; then mode=v1; elif [ -n "$v2" ]; then mode=v2; fi
+has2() { [ -n "$v2" ] && grep -qw "$1" "$root$v2/cgroup.controllers" 2>/dev/null; }
+
+echo "Cgroups"
+case $mode in
+v1) ok "cgroup v1${v2:+, with a cgroup2 hierarchy beside it (hybrid); limits use v1}" ;;
+v2) ok "cgroup v2 at $v2" ;;
+none) lack "no cgroup hierarchy is mounted" "boot with an init that mounts them (systemd), or install cgroupfs-mount" ;;
+esac
+
+case $(enabled gpu) in
+1) ok "the kernel has the gpu controller" ;;
+0) lack "the gpu controller is switched off" "boot without cgroup_disable=gpu (see /proc/cmdline)" ;;
+*)
+	if [ "$(option CGROUP_GPU)" = y ]; then
+		lack "this config has CONFIG_CGROUP_GPU, but the running kernel shows no gpu controller" "boot the kernel that the config belongs to"
+	else
+		lack "the kernel has no gpu controller (CONFIG_CGROUP_GPU)" "install a kernel built with it: make deb-kernel"
+	fi
+	;;
+esac
+if [ "$(enabled gpu)" = 1 ]; then
+	at=$(mounted gpu)
+	case $mode in
+	v1)
+		case $cmdline in
+		*" cgroup_no_v1=all "* | *" cgroup_no_v1=gpu"[\ ,]*)
+			lack "the kernel keeps gpu from cgroup v1" "boot without cgroup_no_v1=, or with cgroup v2 only" ;;
+		*)
+			if [ -z "$at" ]; then
+				lack "the v1 gpu hierarchy is not mounted" "mkdir -p /sys/fs/cgroup/gpu && mount -t cgroup -o gpu gpu /sys/fs/cgroup/gpu; at boot: gpu-cgroup-v1.service (make install)"
+			elif [ ! -e "$root$at/gpu.usage_in_bytes" ]; then
+				lack "the hierarchy at $at is not the kernel's gpu controller (no gpu.usage_in_bytes)" "unmount it, and mount the controller: mount -t cgroup -o gpu gpu /sys/fs/cgroup/gpu"
+			elif [ "$at" != /sys/fs/cgroup/gpu ]; then
+				note "gpu is mounted at $at; containerd and its shim expect all hierarchies below one folder, as /sys/fs/cgroup/gpu"
+			else
+				ok "v1 gpu hierarchy at $at"
+			fi
+			;;
+		esac
+		;;
+	v2)
+		if [ -n "$at" ]; then
+			lack "gpu is held by a v1 hierarchy at $at" "umount $at, and remove its mount unit"
+		elif has2 gpu; then
+			ok "gpu is in $v2/cgroup.controllers"
+		else
+			lack "gpu is not in $v2/cgroup.controllers" "in a container or VM: the host has to delegate it (cgroup.subtree_control of the parent)"
+		fi
+		;;
+	esac
+fi
+
+# --- cards ---
+echo "GPU"
+case $(option DRM) in n) lack "the kernel has no DRM (CONFIG_DRM)" "build it with CONFIG_DRM and the driver of the card" ;; esac
+nodes=0
+for d in "$root"/dev/dri/card* "$root"/dev/dri/renderD*; do
+	[ -e "$d" ] || continue
+	nodes=$((nodes + 1))
+	sys=$root/sys/class/drm/${d##*/}/device/driver
+	driver=$(basename "$(readlink "$sys" 2>/dev/null || echo unknown)")
+	case $driver in
+	nvidia*) note "${d#"$root"}: $driver is not in the kernel's tree: its memory is not charged, nouveau's is" ;;
+	*) ok "${d#"$root"}: $driver, memory is charged" ;;
+	esac
+done
+[ "$nodes" -gt 0 ] || note "no /dev/dri: limits can be set, but there is no card to use; load the card's driver (modprobe vgem for a test)"
+case $(option CGROUP_GPU)$(option DRM_SCHED) in
+yn) note "CONFIG_DRM_SCHED is not set: no driver has a queue of the DRM scheduler, so --gpu-priority is stored, but shares nothing out" ;;
+esac
+
+# --- programs ---
+echo "Programs"
+program() { command -v "$1" 2>/dev/null; }
+if [ -z "$(program dockerd)" ]; then
+	lack "no dockerd in PATH" "make install, or apt-get install the packages of make dist"
+else
+	v=$(dockerd --version 2>/dev/null)
+	case $v in
+	*+gpu*) ok "$(program dockerd): $v" ;;
+	*) lack "$(program dockerd) is not ours: $v" "make install, then systemctl restart docker" ;;
+	esac
+fi
+if [ -z "$(program runc)" ]; then
+	lack "no runc in PATH" "make install"
+elif runc features 2>/dev/null | grep -q '"io.github.gpu-cgroup.unified-v1": *"[^"]*gpu.memory.max'; then
+	ok "$(program runc) takes GPU limits on cgroup v1 and v2"
+elif [ "$mode" = v2 ]; then
+	note "$(program runc) is a stock runc: enough on cgroup v2"
+else
+	lack "$(program runc) takes no GPU limits on cgroup v1" "make install"
+fi
+[ -n "$(program containerd)" ] || lack "no containerd in PATH" "make install, or apt-get install containerd"
+case $(docker --version 2>/dev/null) in
+*+gpu*) ok "$(program docker) has the flags" ;;
+*) note "the docker command in PATH has no --gpu-memory; API clients work all the same" ;;
+esac
+
+# --- what will work ---
+all() { # all OPTION...: no option is known to be missing
+	for o in "$@"; do [ "$(option "$o")" != n ] || { missing=CONFIG_$o; return 1; }; done
+}
+controller() { # controller V1-NAME V2-NAME
+	case $mode in
+	v1) missing="the v1 hierarchy $1"; [ -n "$(mounted "$1")" ] ;;
+	v2) missing="the controller $2"; [ -n "$2" ] && has2 "$2" ;;
+	*) missing=cgroups; false ;;
+	esac
+}
+echo "What will work"
+works() { printf '  yes    %s\n' "$1"; }
+fails() { printf '  no     %s: %s\n' "$1" "$2"; }
+if [ $lacks -eq 0 ]; then works "--gpu-memory, --gpu-priority"; else fails "--gpu-memory, --gpu-priority" "see LACKS above; Docker refuses them"; fi
+if controller memory memory && all MEMCG; then works "--memory"; else fails "--memory" "$missing"; fi
+if controller blkio io && all BLK_CGROUP BLK_DEV_THROTTLING; then
+	works "--device-read-bps and the like"
+else
+	fails "--device-read-bps and the like" "$missing"
+fi
+if [ $lacks -gt 0 ]; then
+	echo "GPU limits will NOT work: $lacks thing(s) missing"
+	exit 1
+fi
+echo "GPU limits will work"
