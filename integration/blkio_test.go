@@ -344,6 +344,26 @@ func TestBlkioLimitOnDeviceMapper(t *testing.T) {
 	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, top): rate})
 }
 
+// A btrfs has a number of its own, and here two members.
+func TestBlkioLimitOnBtrfs(t *testing.T) {
+	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
+		t.Skip(err)
+	}
+	d := setup(t)
+	root, a, b := rootDisk(t, d), backedLoop(t, 256), backedLoop(t, 256)
+	out, err := exec.Command("mkfs.btrfs", "-q", "-f", "-d", "raid0", "-m", "raid1", a, partition(t, b)).CombinedOutput()
+	assert.NilError(t, err, string(out))
+	data := t.TempDir()
+	if err := unix.Mount(a, data, "btrfs", 0, "device="+b+"p1"); err != nil {
+		t.Skip("no btrfs in this kernel:", err)
+	}
+	t.Cleanup(func() { assert.Check(t, unix.Unmount(data, 0)) })
+	t.Cleanup(func() { d.RemoveAll(t) })
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+	rate := diskRates{5 * mib, 0, 0, 0}
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, a): rate, number(t, b): rate})
+}
+
 func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {
 	d := setup(t)
 	root := rootDisk(t, d)
