@@ -150,6 +150,7 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 .PHONY: bench
 bench: build kernel
 	@scripts/bench.sh
+	@RATES=1 go test -count=1 -v -run '^TestBlkioRate$$' ./integration | sed -n 's/.*_test.go:[0-9]*: //p'
 	@scripts/kernel/bench.sh
 
 .PHONY: kernel-debug-test

@@ -36,19 +36,22 @@ func kills(t *testing.T) (n int, seed uint64) {
 // settings is one of the sets that updates switch between. They differ in every
 // value, so that a mixture shows.
 type settings struct {
-	pids, memory, priority, gpu int64
+	pids, memory, priority, gpu, disk int64
 }
 
-func (s settings) body(withGPU bool) string {
+func (s settings) body(withGPU, withDisk bool) string {
 	text := fmt.Sprintf(`"PidsLimit":%d,"Memory":%d,"MemorySwap":%d`, s.pids, s.memory, s.memory)
 	if withGPU {
 		text += fmt.Sprintf(`,"GPUPriority":%d,"GPUMemory":%d`, s.priority, s.gpu)
+	}
+	if withDisk {
+		text += fmt.Sprintf(`,"BlkioReadLimit":%d`, s.disk)
 	}
 	return "{" + text + "}"
 }
 
 // inForce is what the kernel's files show; inspect must show the same.
-func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool) (s settings) {
+func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk string) (s settings) {
 	t.Helper()
 	g := d.Cgroup(t, name)
 	read := func(file string) int64 {
@@ -67,6 +70,10 @@ func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool) (s setti
 		assert.Equal(t, *hc.GPUPriority, s.priority, "inspect differs from the kernel")
 		assert.Equal(t, *hc.GPUMemory, s.gpu, "inspect differs from the kernel")
 	}
+	if disk != "" {
+		s.disk = int64(kernelRates(t, d, name)[disk][0])
+		assert.Equal(t, *hc.BlkioReadLimit, s.disk, "inspect differs from the kernel")
+	}
 	return s
 }
 
@@ -75,7 +82,7 @@ func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool) (s setti
 // old one or the new one if the client was told nothing.
 func TestACrashInMidUpdateLeavesNoMixture(t *testing.T) {
 	d := setup(t)
-	withGPU := require.Has("gpu")
+	withGPU, disk := require.Has("gpu"), rootDisk(t, d)
 	n, seed := kills(t)
 	t.Logf("%d kills, SEED=%d", n, seed)
 	random := rand.New(rand.NewPCG(seed, seed))
@@ -90,11 +97,11 @@ func TestACrashInMidUpdateLeavesNoMixture(t *testing.T) {
 	next := func() settings {
 		return settings{
 			pids: 50 + random.Int64N(1000), memory: (16 + random.Int64N(1000)) * mib,
-			priority: 1 + random.Int64N(1000), gpu: 4096 + random.Int64N(1<<40),
+			priority: 1 + random.Int64N(1000), gpu: 4096 + random.Int64N(1<<40), disk: mib + random.Int64N(1<<40),
 		}
 	}
 	apply := func(s settings) (answered bool, status int) {
-		r, err := d.TryAPI(http.MethodPost, "/containers/box/update", s.body(withGPU))
+		r, err := d.TryAPI(http.MethodPost, "/containers/box/update", s.body(withGPU, disk != ""))
 		if err != nil {
 			return false, 0
 		}
@@ -124,9 +131,12 @@ func TestACrashInMidUpdateLeavesNoMixture(t *testing.T) {
 		a := <-done
 		d.StartAgain(t, sharedArgs("--live-restore")...)
 
-		got := inForce(t, d, "box", withGPU)
+		got := inForce(t, d, "box", withGPU, disk)
 		if !withGPU {
 			want.priority, want.gpu, now.priority, now.gpu = 0, 0, 0, 0
+		}
+		if disk == "" {
+			want.disk, now.disk = 0, 0
 		}
 		switch {
 		case a.answered:

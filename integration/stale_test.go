@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
@@ -38,9 +39,16 @@ func loopDevice(t *testing.T) (path string, remove func()) {
 			return
 		}
 		there = false
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.LOOP_CTL_REMOVE, uintptr(number)); errno != 0 {
-			t.Error(errno)
+		// The last file system on it may still be going, in the namespace of a
+		// container that is.
+		errno := unix.EBUSY
+		for end := time.Now().Add(10 * time.Second); errno == unix.EBUSY && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			_, _, errno = unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.LOOP_CTL_REMOVE, uintptr(number))
+			if errno == 0 {
+				return
+			}
 		}
+		t.Error(errno)
 	}
 	t.Cleanup(remove)
 	path = fmt.Sprintf("/dev/loop%d", number)

@@ -202,7 +202,7 @@ func (f *fakeTask) UpdateResources(_ context.Context, r *libcontainerdtypes.Reso
 func TestUpdateTaskGPU(t *testing.T) {
 	_, info := gpuHost(true)
 	d := &Daemon{sysInfo: info}
-	ctr := &container.Container{ID: "0123456789abcdef"}
+	ctr := &container.Container{ID: "0123456789abcdef", State: container.NewState(), HostConfig: &containertypes.HostConfig{}}
 	ctx := context.Background()
 
 	t.Run("nothing named, nothing read back", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
 )
 
@@ -42,6 +43,13 @@ func validateLimits(r containertypes.Resources) error {
 	} {
 		if v := rate.value; v != nil && *v != unlimited && (*v < rate.least || *v > rate.most) {
 			return fmt.Errorf("invalid %s (%s) %d: must be %d to %d %s, or -1 for no limit", rate.name, rate.flag, *v, rate.least, rate.most, rate.unit)
+		}
+	}
+	for _, devices := range [][]*blkiodev.ThrottleDevice{r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps} {
+		for _, d := range devices {
+			if d.Rate > maxBlkioIOps {
+				return fmt.Errorf("invalid rate %d of %s (--device-read-iops, --device-write-iops): must be at most %d operations per second", d.Rate, d.Path, int64(maxBlkioIOps))
+			}
 		}
 	}
 	seen := map[string]bool{}

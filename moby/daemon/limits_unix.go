@@ -5,9 +5,15 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
+	"github.com/containerd/containerd/v2/core/containers"
+	coci "github.com/containerd/containerd/v2/pkg/oci"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
 )
 
@@ -27,15 +33,37 @@ func verifyLimits(daemonCfg *configStore, hostConfig *containertypes.HostConfig,
 	return verifyNet(daemonCfg, hostConfig, sysInfo, update)
 }
 
-func verifyBlkio(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, update bool) error {
+// verifyBlkio refuses rates of disks that nobody would enforce.
+func verifyBlkio(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
 	r := hostConfig.Resources
-	if update && (r.BlkioWeightDevice != nil || r.BlkioDeviceReadBps != nil || r.BlkioDeviceWriteBps != nil || r.BlkioDeviceReadIOps != nil || r.BlkioDeviceWriteIOps != nil) {
-		return fmt.Errorf("this dockerd cannot change --blkio-weight-device, --device-read-bps and the like of an existing container yet")
+	flags := limitFlags(blkioLimits(r))
+	named := len(r.BlkioWeightDevice) + len(r.BlkioDeviceReadBps) + len(r.BlkioDeviceWriteBps) + len(r.BlkioDeviceReadIOps) + len(r.BlkioDeviceWriteIOps)
+	if update && named > 0 && daemonCfg.IsRootless() {
+		return errors.New("--device-read-bps and the like cannot be changed by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root")
 	}
-	if flags := limitFlags(blkioLimits(hostConfig.Resources)); flags != "" {
-		return fmt.Errorf("%s cannot be enforced: this dockerd does not support it yet; use --device-read-bps and the like, which name the disk", flags)
+	switch {
+	case flags == "":
+		return nil
+	case daemonCfg.IsRootless():
+		return fmt.Errorf("%s cannot be enforced by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root", flags)
+	case canThrottle(sysInfo):
+		return nil
+	case sysInfo.CgroupUnified:
+		return fmt.Errorf("%s cannot be enforced: cgroup v2 has no io controller here: the kernel needs CONFIG_BLK_CGROUP and CONFIG_BLK_DEV_THROTTLING", flags)
+	default:
+		return fmt.Errorf("%s cannot be enforced: there is no blkio hierarchy that throttles: the kernel needs CONFIG_BLK_DEV_THROTTLING, and `mount -t cgroup -o blkio blkio /sys/fs/cgroup/blkio` before dockerd starts", flags)
 	}
-	return nil
+}
+
+func canThrottle(sysInfo *sysinfo.SysInfo) bool {
+	return sysInfo.BlkioReadBpsDevice && sysInfo.BlkioWriteBpsDevice && sysInfo.BlkioReadIOpsDevice && sysInfo.BlkioWriteIOpsDevice
+}
+
+// canLimitBlkio tells whether the disks behind a container can be limited.
+func (daemon *Daemon) canLimitBlkio() bool {
+	two := int64(minBlkioRate)
+	hostConfig := &containertypes.HostConfig{Resources: containertypes.Resources{BlkioReadLimit: &two}}
+	return verifyBlkio(daemon.config(), hostConfig, daemon.RawSysInfo(), false) == nil
 }
 
 func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, _ bool) error {
@@ -43,4 +71,47 @@ func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo
 		return fmt.Errorf("%s cannot be enforced: this dockerd does not support it yet", flags)
 	}
 	return nil
+}
+
+// withLimits puts limits of ours into the spec, as far as they go there.
+func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
+	gpu := withGPU(daemon, daemonCfg, c)
+	return func(ctx context.Context, client coci.Client, ctr *containers.Container, s *coci.Spec) error {
+		// Also when a restart policy starts it: see withGPU.
+		if err := verifyLimits(daemonCfg, c.HostConfig, daemon.RawSysInfo(), false); err != nil {
+			return err
+		}
+		if err := gpu(ctx, client, ctr, s); err != nil {
+			return err
+		}
+		return withThrottles(c.HostConfig.Resources, s.Linux.Resources.BlockIO)
+	}
+}
+
+// startLimits applies and reads back what is not in the spec, or not believed,
+// before the user's program runs.
+func (daemon *Daemon) startLimits(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
+	if err := verifyGPUStarted(ctr, tsk); err != nil {
+		return err
+	}
+	return daemon.startBlkio(ctx, ctr, tsk)
+}
+
+// createWarnings says what the limits of a new container do not cover.
+func (daemon *Daemon) createWarnings(ctr *container.Container) []string {
+	return daemon.blkioWarnings(ctr, 0)
+}
+
+// updateWarnings says the same of a container that was updated.
+func (daemon *Daemon) updateWarnings(name string, update *containertypes.HostConfig) []string {
+	if update == nil || limitFlags(blkioLimits(update.Resources)) == "" {
+		return nil
+	}
+	ctr, err := daemon.GetContainer(name)
+	if err != nil {
+		return nil
+	}
+	ctr.Lock()
+	defer ctr.Unlock()
+	return daemon.blkioWarnings(ctr, ctr.Pid)
 }

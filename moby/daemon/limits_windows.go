@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 )
 
 // verifyLimits refuses every limit of ours: Windows has none of them.
@@ -21,5 +23,20 @@ func verifyLimits(r containertypes.Resources) error {
 			return fmt.Errorf("invalid option: Windows does not support %s", flags)
 		}
 	}
+	return nil
+}
+
+func (daemon *Daemon) canLimitBlkio() bool { return false }
+
+// blkioUpdate has nothing to add: verifyLimits refuses before it is called.
+func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes.Resources, containertypes.Resources, containertypes.Resources, bool) (func() error, error) {
+	return func() error { return nil }, nil
+}
+
+func (daemon *Daemon) createWarnings(*container.Container) []string { return nil }
+
+func (daemon *Daemon) updateWarnings(string, *containertypes.HostConfig) []string { return nil }
+
+func (daemon *Daemon) blkioLimitDisks(*container.Container) []containertypes.BlkioLimitDisk {
 	return nil
 }

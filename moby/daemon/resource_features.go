@@ -12,5 +12,8 @@ func (daemon *Daemon) ResourceFeatures() []string {
 	if daemon.canLimitGPU() {
 		features = append(features, "gpu")
 	}
+	if daemon.canLimitBlkio() {
+		features = append(features, "blkio-limit")
+	}
 	return features
 }

@@ -130,23 +130,35 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 		// runtime would stumble over the missing controller.
 		update.GPUPriority, update.GPUMemory = nil, nil
 	}
-	err := applyUpdate(ctx, ctr, tsk, update)
+	ctr.Lock()
+	full := ctr.HostConfig.Resources
+	ctr.Unlock()
+	err := daemon.applyUpdate(ctx, ctr, tsk, update, full, false)
 	if err == nil {
 		return nil
 	}
-	if backErr := applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old)); backErr != nil {
+	if backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old), old, true); backErr != nil {
 		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
 	}
 	return err
 }
 
-// applyUpdate hands an update to the runtime. The runtime's yes is not
-// believed: what the kernel's files show is compared with what was asked.
-func applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
-	if err := tsk.UpdateResources(ctx, toContainerdResources(update)); err != nil {
+// applyUpdate hands an update to the runtime; full is all that the container
+// has with it, and isBack says that it takes another one back. The runtime's yes is not believed: what the kernel's files show
+// is compared with what was asked.
+func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
+	r := toContainerdResources(update)
+	verifyBlkio, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), r, update, full, isBack)
+	if err != nil {
 		return err
 	}
-	return verifyGPUApplied(ctr.ID, int(tsk.Pid()), update)
+	if err := tsk.UpdateResources(ctx, r); err != nil {
+		return err
+	}
+	if err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), update); err != nil {
+		return err
+	}
+	return verifyBlkio()
 }
 
 // transact runs an update between writing and removing the pending file, and
@@ -221,7 +233,7 @@ func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
 		return err
 	}
 	if taskErr == nil && alive {
-		if err := applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old)); err != nil {
+		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true); err != nil {
 			return err
 		}
 	}

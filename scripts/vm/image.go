@@ -42,6 +42,7 @@ var programs = []struct {
 // named because a missing tool is an error: a machine without it would only
 // fail later and less clearly.
 var hostTools = []struct{ name, pkg string }{
+	{"mkfs.ext4", "e2fsprogs"},
 	{"xtables-nft-multi", "iptables"},
 	{"xtables-legacy-multi", "iptables"},
 	{"ip", "iproute2"},

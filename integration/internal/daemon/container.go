@@ -22,10 +22,11 @@ type Container struct {
 		ExitCode int
 	}
 	HostConfig struct {
-		GPUPriority *int64
-		GPUMemory   *int64
-		PidsLimit   *int64
-		Memory      int64
+		GPUPriority    *int64
+		GPUMemory      *int64
+		BlkioReadLimit *int64
+		PidsLimit      *int64
+		Memory         int64
 	}
 }
 

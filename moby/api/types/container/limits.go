@@ -8,3 +8,14 @@ type NetPriority struct {
 	Interface string
 	Priority  uint32
 }
+
+// BlkioLimitDisk is a disk whose rate is limited for a container, as the kernel
+// shows it. A rate of 0 is no limit.
+type BlkioLimitDisk struct {
+	Device    string // Number, as in the kernel's files: MAJOR:MINOR.
+	Path      string // Node in /dev.
+	ReadBps   uint64 `json:",omitempty"` // Bytes per second.
+	WriteBps  uint64 `json:",omitempty"`
+	ReadIOps  uint64 `json:",omitempty"` // IO per second.
+	WriteIOps uint64 `json:",omitempty"`
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// backedLoop makes a loop device on a new file of this size in MiB.
+func backedLoop(t *testing.T, size int64) string {
+	t.Helper()
+	path, _ := loopDevice(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	assert.NilError(t, err)
+	defer file.Close()
+	assert.NilError(t, file.Truncate(size*mib))
+	dev, err := os.OpenFile(path, os.O_RDWR, 0)
+	assert.NilError(t, err)
+	defer dev.Close()
+	config := unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_PARTSCAN}}
+	assert.NilError(t, unix.IoctlLoopConfigure(int(dev.Fd()), &config))
+	t.Cleanup(func() {
+		dev, err := os.OpenFile(path, os.O_RDWR, 0)
+		assert.NilError(t, err)
+		defer dev.Close()
+		assert.NilError(t, unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0))
+	})
+	return path
+}
+
+// partition gives a disk a partition, all of it but the first MiB, and returns
+// its node.
+func partition(t *testing.T, disk string) string {
+	t.Helper()
+	dev, err := os.OpenFile(disk, os.O_RDWR, 0)
+	assert.NilError(t, err)
+	defer dev.Close()
+	size, err := dev.Seek(0, 2)
+	assert.NilError(t, err)
+	// Told to the kernel, not written: it need not read any kind of table.
+	part := unix.BlkpgPartition{Start: mib, Length: size - mib, Pno: 1}
+	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_ADD_PARTITION, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dev.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
+	if errno != 0 {
+		t.Fatal("BLKPG:", errno)
+	}
+	node := disk + "p1"
+	if _, err := os.Stat(node); err != nil { // /dev is no devtmpfs
+		raw, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(disk), filepath.Base(node), "dev"))
+		assert.NilError(t, err)
+		var major, minor uint32
+		_, err = fmt.Sscanf(string(raw), "%d:%d", &major, &minor)
+		assert.NilError(t, err)
+		assert.NilError(t, unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))))
+		t.Cleanup(func() { _ = os.Remove(node) })
+	}
+	return node
+}
+
+// mapped makes a linear device-mapper device on top of a disk.
+func mapped(t *testing.T, disk string) string {
+	t.Helper()
+	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no device-mapper here:", err)
+	}
+	defer control.Close()
+	name := fmt.Sprintf("gpucg-%d", os.Getpid())
+	dev, err := os.Open(disk)
+	assert.NilError(t, err)
+	size, err := dev.Seek(0, 2)
+	assert.NilError(t, err)
+	_ = dev.Close()
+
+	const header, create, remove, resume, load = 312, 3, 4, 6, 9
+	do := func(command uintptr, target []byte) (dev uint64, err error) {
+		buf := make([]byte, header, 16384)
+		put := func(at int, v uint32) { *(*uint32)(ptrTo(buf, at)) = v }
+		put(0, 4) // version 4.0.0
+		put(12, 16384)
+		put(16, header)
+		if target != nil {
+			put(20, 1)
+		}
+		copy(buf[48:], name)
+		buf = append(buf, target...)[:16384]
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), 3<<30|header<<16|0xfd<<8|command, uintptr(ptrTo(buf, 0)))
+		if errno != 0 {
+			return 0, errno
+		}
+		return *(*uint64)(ptrTo(buf, 40)), nil
+	}
+	_, err = do(create, nil)
+	assert.NilError(t, err)
+	t.Cleanup(func() {
+		control, err = os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+		assert.NilError(t, err)
+		defer control.Close()
+		_, err := do(remove, nil)
+		assert.NilError(t, err)
+	})
+	target := make([]byte, 40)
+	*(*uint64)(ptrTo(target, 8)) = uint64(size / 512)
+	copy(target[24:], "linear")
+	target = append(target, disk+" 0\x00"...)
+	_, err = do(load, target)
+	assert.NilError(t, err)
+	number, err := do(resume, nil)
+	assert.NilError(t, err)
+	return fmt.Sprintf("/dev/dm-%d", unix.Minor(number))
+}
+
+// mounted makes a file system and mounts it on a new folder.
+func mounted(t *testing.T, node string) string {
+	t.Helper()
+	out, err := exec.Command("mkfs.ext4", "-q", "-F", node).CombinedOutput()
+	assert.NilError(t, err, string(out))
+	dir := t.TempDir()
+	mount(t, node, dir, "ext4")
+	return dir
+}
+
+func mount(t *testing.T, source, dir, fs string) {
+	t.Helper()
+	if err := unix.Mount(source, dir, fs, 0, ""); err != nil {
+		t.Fatalf("mount %s: %v", source, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil && err != unix.EINVAL {
+			t.Errorf("umount %s: %v", dir, err)
+		}
+	})
+}
+
+// number is MAJOR:MINOR of a device node.
+func number(t *testing.T, node string) string {
+	t.Helper()
+	var st unix.Stat_t
+	assert.NilError(t, unix.Stat(node, &st))
+	return fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+}
+
+// rootDisk is the whole disk of the daemon's files, "" if they have none.
+func rootDisk(t *testing.T, d *daemon.Daemon) string {
+	t.Helper()
+	var st unix.Stat_t
+	assert.NilError(t, unix.Stat(filepath.Dir(d.Socket()), &st))
+	dir, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
+		dir = filepath.Dir(dir)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "dev"))
+	assert.NilError(t, err)
+	return strings.TrimSpace(string(raw))
+}
+
+// diskRates are read and write bytes, read and write operations per second; 0
+// is no limit.
+type diskRates [4]uint64
+
+// kernelRates is what the kernel has for a container, by MAJOR:MINOR.
+func kernelRates(t *testing.T, d *daemon.Daemon, name string) map[string]diskRates {
+	t.Helper()
+	g := d.Cgroup(t, name)
+	got := map[string]diskRates{}
+	set := func(disk string, kind int, value string) {
+		n, err := strconv.ParseUint(value, 10, 64)
+		if value == "max" || err != nil {
+			return
+		}
+		r := got[disk]
+		r[kind] = n
+		got[disk] = r
+	}
+	if require.Has("v2") {
+		text, err := g.Read("io.max")
+		assert.NilError(t, err)
+		for line := range strings.Lines(text) {
+			fields := strings.Fields(line)
+			for _, f := range fields[1:] {
+				key, value, _ := strings.Cut(f, "=")
+				set(fields[0], slices.Index([]string{"rbps", "wbps", "riops", "wiops"}, key), value)
+			}
+		}
+		return got
+	}
+	for kind, file := range []string{"read_bps", "write_bps", "read_iops", "write_iops"} {
+		text, err := g.Read("blkio.throttle." + file + "_device")
+		assert.NilError(t, err)
+		for line := range strings.Lines(text) {
+			fields := strings.Fields(line)
+			set(fields[0], kind, fields[1])
+		}
+	}
+	return got
+}
+
+// wantRates checks the kernel and BlkioLimitDisks of inspect.
+func wantRates(t *testing.T, d *daemon.Daemon, name string, want map[string]diskRates) {
+	t.Helper()
+	delete(want, "") // the daemon's files may have no disk
+	assert.Check(t, is.DeepEqual(kernelRates(t, d, name), want), name)
+
+	var c struct {
+		BlkioLimitDisks []struct {
+			Device, Path                           string
+			ReadBps, WriteBps, ReadIOps, WriteIOps uint64
+		}
+	}
+	r := d.API(t, http.MethodGet, "/containers/"+name+"/json", "")
+	assert.NilError(t, json.Unmarshal(r.Body, &c))
+	shown := map[string]diskRates{}
+	for _, disk := range c.BlkioLimitDisks {
+		shown[disk.Device] = diskRates{disk.ReadBps, disk.WriteBps, disk.ReadIOps, disk.WriteIOps}
+		if _, err := os.Stat(disk.Path); err == nil {
+			assert.Check(t, is.Equal(number(t, disk.Path), disk.Device))
+		}
+	}
+	assert.Check(t, is.DeepEqual(shown, want), "BlkioLimitDisks")
+}
+
+func ptrTo(b []byte, at int) unsafe.Pointer { return unsafe.Pointer(&b[at]) }
+
+func TestBlkioLimitReachesEveryDisk(t *testing.T) {
+	d := setup(t)
+	root := rootDisk(t, d)
+	whole, parted := backedLoop(t, 32), backedLoop(t, 32)
+	a, b := mounted(t, whole), mounted(t, partition(t, parted))
+	for _, dir := range []string{a + "/one", a + "/two", a + "/two/below"} {
+		assert.NilError(t, os.Mkdir(dir, 0o755))
+	}
+	diskA, diskB := number(t, whole), number(t, parted)
+	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+
+	create := d.Docker(t, "create", "--name=box", "--blkio-read-limit=5m", "--blkio-write-bps=6m", "--blkio-read-iops=700", "--blkio-write-iops-limit=800",
+		"-v", a+"/one:/one", "-v", a+"/two:/two", "-v", b+":/b", "--tmpfs=/scratch", "busybox", "sleep", "600")
+	assert.Equal(t, create.Code, 0, create.Stderr)
+	assert.Check(t, is.Contains(create.Stderr, "does not limit /scratch (tmpfs: it has no disk of this host)"))
+	buffered := strings.Contains(create.Stderr, "--blkio-write-limit=6291456 --blkio-write-iops-limit=800 limits direct I/O only on cgroup v1")
+	assert.Check(t, is.Equal(buffered, require.Has("v1")), create.Stderr)
+
+	all := diskRates{5 * mib, 6 * mib, 700, 800}
+	d.Must(t, "start", "box")
+	wantRates(t, d, "box", map[string]diskRates{root: all, diskA: all, diskB: all})
+
+	t.Run("live change", func(t *testing.T) {
+		out := d.Must(t, "modresources", "--blkio-read-limit=7m", "--blkio-write-iops-limit=-1", "box")
+		assert.Check(t, is.Contains(out, "blkio-read-limit         5242880   7340032"))
+		changed := diskRates{7 * mib, 6 * mib, 700, 0}
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+	})
+	t.Run("another limit changes none", func(t *testing.T) {
+		d.Must(t, "update", "--pids-limit=100", "box")
+		changed := diskRates{7 * mib, 6 * mib, 700, 0}
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+	})
+	t.Run("a disk that is named wins", func(t *testing.T) {
+		d.Must(t, "update", "--device-read-bps="+parted+"p1:1m", "--device-write-iops="+whole+":50", "box")
+		wantRates(t, d, "box", map[string]diskRates{root: {7 * mib, 6 * mib, 700, 0}, diskA: {7 * mib, 6 * mib, 700, 50}, diskB: {1 * mib, 6 * mib, 700, 0}})
+		d.Must(t, "restart", "box")
+		wantRates(t, d, "box", map[string]diskRates{root: {7 * mib, 6 * mib, 700, 0}, diskA: {7 * mib, 6 * mib, 700, 50}, diskB: {1 * mib, 6 * mib, 700, 0}})
+	})
+	t.Run("an empty list clears", func(t *testing.T) {
+		d.Must(t, "modresources", "--device-read-bps=", "--device-write-iops=", "box")
+		changed := diskRates{7 * mib, 6 * mib, 700, 0}
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+	})
+	t.Run("all or nothing", func(t *testing.T) {
+		changed := diskRates{7 * mib, 6 * mib, 700, 0}
+		r := d.Docker(t, "update", "--blkio-read-limit=1m", "--device-write-bps=/dev/null:5", "box")
+		assert.Check(t, r.Code != 0)
+		assert.Check(t, is.Contains(r.Stderr, "/dev/null is not a block device"))
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+		r = d.Docker(t, "update", "--blkio-read-limit=1m", "--cpuset-cpus=0", "--memory=1", "box")
+		assert.Check(t, r.Code != 0)
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+	})
+	t.Run("restart of dockerd", func(t *testing.T) {
+		d.Restart(t)
+		d.Must(t, "start", "box")
+		changed := diskRates{7 * mib, 6 * mib, 700, 0}
+		wantRates(t, d, "box", map[string]diskRates{root: changed, diskA: changed, diskB: changed})
+	})
+	t.Run("no limit", func(t *testing.T) {
+		d.Must(t, "update", "--blkio-read-limit=-1", "--blkio-write-limit=-1", "--blkio-read-iops-limit=-1", "box")
+		wantRates(t, d, "box", map[string]diskRates{})
+	})
+}
+
+// A volume's disk is looked up at each start: it may be another one by then,
+// and a bind mount brings along what is mounted below.
+func TestBlkioLimitFollowsTheVolume(t *testing.T) {
+	d := setup(t)
+	root := rootDisk(t, d)
+	first, second := backedLoop(t, 16), backedLoop(t, 16)
+	data := mounted(t, first)
+	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+	rate := diskRates{5 * mib, 0, 0, 0}
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, first): rate})
+
+	d.Must(t, "stop", "box")
+	assert.NilError(t, unix.Unmount(data, 0))
+	out, err := exec.Command("mkfs.ext4", "-q", "-F", second).CombinedOutput()
+	assert.NilError(t, err, string(out))
+	mount(t, second, data, "ext4")
+	d.Must(t, "start", "box")
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, second): rate})
+
+	d.Must(t, "stop", "box")
+	assert.NilError(t, os.Mkdir(data+"/below", 0o755))
+	mount(t, first, data+"/below", "ext4")
+	d.Must(t, "start", "box")
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, first): rate, number(t, second): rate})
+}
+
+func TestBlkioLimitOnDeviceMapper(t *testing.T) {
+	d := setup(t)
+	root, loop := rootDisk(t, d), backedLoop(t, 16)
+	top := mapped(t, loop)
+	data := mounted(t, top)
+	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+	rate := diskRates{5 * mib, 0, 0, 0}
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, top): rate})
+}
+
+// A btrfs has a number of its own, and here two members.
+func TestBlkioLimitOnBtrfs(t *testing.T) {
+	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
+		t.Skip(err)
+	}
+	d := setup(t)
+	root, a, b := rootDisk(t, d), backedLoop(t, 256), backedLoop(t, 256)
+	out, err := exec.Command("mkfs.btrfs", "-q", "-f", "-d", "raid0", "-m", "raid1", a, partition(t, b)).CombinedOutput()
+	assert.NilError(t, err, string(out))
+	data := t.TempDir()
+	if err := unix.Mount(a, data, "btrfs", 0, "device="+b+"p1"); err != nil {
+		t.Skip("no btrfs in this kernel:", err)
+	}
+	t.Cleanup(func() { assert.Check(t, unix.Unmount(data, 0)) })
+	t.Cleanup(func() { d.RemoveAll(t) })
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+	rate := diskRates{5 * mib, 0, 0, 0}
+	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, a): rate, number(t, b): rate})
+}
+
+func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {
+	d := setup(t)
+	root := rootDisk(t, d)
+	if root == "" {
+		t.Skip("the daemon's files have no disk")
+	}
+	disk, remove := loopDevice(t)
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "--device-read-bps="+disk+":1m", "busybox", "sleep", "600")
+	wantRates(t, d, "box", map[string]diskRates{root: {5 * mib, 0, 0, 0}, number(t, disk): {1 * mib, 0, 0, 0}})
+	remove()
+	_ = os.Remove(disk)
+	d.Must(t, "update", "--pids-limit=133", "box")
+	wantRates(t, d, "box", map[string]diskRates{root: {5 * mib, 0, 0, 0}})
+	r := d.Docker(t, "update", "--blkio-read-limit=6m", "box")
+	assert.Check(t, is.Contains(r.Stderr, "no such file or directory"), "the list names a disk that is gone")
+	d.Must(t, "modresources", "--device-read-bps=", "--blkio-read-limit=6m", "box")
+	wantRates(t, d, "box", map[string]diskRates{root: {6 * mib, 0, 0, 0}})
+}
+
+func TestBlkioLimitRefusals(t *testing.T) {
+	d := setup(t)
+	for body, want := range map[string]string{
+		`{"Image":"busybox","HostConfig":{"BlkioReadLimit":1}}`:                                              "invalid BlkioReadLimit (--blkio-read-limit) 1: must be 2 to",
+		`{"Image":"busybox","HostConfig":{"BlkioWriteIOpsLimit":4294967296}}`:                                "invalid BlkioWriteIOpsLimit (--blkio-write-iops-limit) 4294967296",
+		`{"Image":"busybox","HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/loop0","Rate":4294967296}]}}`: "must be at most 4294967295 operations per second",
+	} {
+		r := d.API(t, http.MethodPost, "/containers/create", body)
+		assert.Check(t, is.Equal(r.Status, http.StatusBadRequest), body)
+		assert.Check(t, is.Contains(r.Message(), want))
+	}
+	d.Must(t, "create", "--name=file", "--device-read-bps=/dev/null:1m", "busybox", "true")
+	r := d.Docker(t, "start", "file")
+	assert.Check(t, is.Contains(r.Stderr, "/dev/null is not a block device"))
+}
+
+// Nothing of this daemon is on a disk.
+func TestBlkioLimitWithoutADisk(t *testing.T) {
+	require.Daemon(t)
+	dir := t.TempDir()
+	mount(t, "tmpfs", dir, "tmpfs")
+	t.Run("daemon", func(t *testing.T) {
+		t.Setenv("TMPDIR", dir)
+		d := daemon.New(t)
+		r := d.Docker(t, "run", "--name=box", "--blkio-read-limit=5m", "busybox", "true")
+		assert.Check(t, r.Code != 0)
+		assert.Check(t, is.Contains(r.Stderr, "--blkio-read-limit=5242880 cannot be enforced: there is no disk behind the container: / (overlay: tmpfs: it has no disk of this host)"))
+		d.Must(t, "update", "--blkio-read-limit=-1", "box")
+		d.Must(t, "start", "box")
+	})
+}
+
+// TestBlkioRate measures. With RATES=1 it takes all rates and ways, and prints
+// them; "make bench" does that.
+func TestBlkioRate(t *testing.T) {
+	d := setup(t)
+	rates, all := []int64{8}, os.Getenv("RATES") != ""
+	if all {
+		rates = []int64{1, 8, 64}
+	}
+	const seconds = 5
+	most := rates[len(rates)-1] * seconds
+	data := mounted(t, backedLoop(t, 2*most+64))
+	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+	d.Must(t, "run", "-d", "--name=box", "-v", data+":/data", "busybox", "sleep", "3600")
+	for _, rate := range append(rates, 4) {
+		// Each of its own size: reading ahead goes on to the end of a file.
+		d.Must(t, "exec", "box", "dd", "if=/dev/zero", fmt.Sprintf("of=/data/%d", rate), "bs=1M", fmt.Sprintf("count=%d", rate*seconds), "conv=fsync")
+	}
+
+	ways := map[string][]string{
+		"direct read":  {"if=FILE", "of=/dev/null", "iflag=direct"},
+		"direct write": {"if=/dev/zero", "of=FILE", "oflag=direct", "conv=notrunc"},
+	}
+	if all {
+		ways["buffered read"] = []string{"if=FILE", "of=/dev/null"}
+		if require.Has("v2") {
+			ways["buffered write"] = []string{"if=/dev/zero", "of=FILE", "conv=notrunc,fsync"}
+		}
+	}
+	measure := func(when string, rate int64) {
+		for _, way := range []string{"direct read", "direct write", "buffered read", "buffered write"} {
+			args, ok := ways[way]
+			if !ok {
+				continue
+			}
+			file := strconv.FormatInt(rate, 10)
+			dd := fmt.Sprintf("dd bs=64k count=%d %s", rate*seconds*16, strings.ReplaceAll(strings.Join(args, " "), "FILE", "/data/"+file))
+			got := 0.0
+			// A busy machine may not reach the limit the first time.
+			for try := 0; try < 3 && got < 0.98*float64(rate); try++ {
+				uncache(t, filepath.Join(data, file))
+				out := d.Must(t, "exec", "box", "sh", "-ec", "read begin _ </proc/uptime; "+dd+"; read end _ </proc/uptime; echo $begin $end")
+				var begin, end float64
+				_, err := fmt.Sscan(out, &begin, &end)
+				assert.NilError(t, err, out)
+				got = float64(rate*seconds) / (end - begin)
+				t.Logf("%-14s %3d MiB/s %-12s %7.3f MiB/s (%+.2f %%)", way, rate, when, got, (got/float64(rate)-1)*100)
+			}
+			if got < 0.98*float64(rate) || got > 1.02*float64(rate) {
+				t.Errorf("%s %s: %.3f MiB/s, want %d", way, when, got, rate)
+			}
+		}
+	}
+	for i, rate := range rates {
+		limit := fmt.Sprintf("%dm", rate)
+		if i == 0 {
+			d.Must(t, "rm", "-f", "box")
+			d.Must(t, "run", "-d", "--name=box", "-v", data+":/data", "--blkio-read-limit="+limit, "--blkio-write-limit="+limit, "busybox", "sleep", "3600")
+			measure("after run", rate)
+			continue
+		}
+		d.Must(t, "modresources", "--blkio-read-limit="+limit, "--blkio-write-limit="+limit, "box")
+		measure("live change", rate)
+		d.Must(t, "restart", "box")
+		measure("after run", rate)
+	}
+	if !all {
+		d.Must(t, "modresources", "--blkio-read-limit=4m", "--blkio-write-limit=4m", "box")
+		measure("live change", 4)
+	}
+}
+
+// uncache takes a file out of the page cache.
+func uncache(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	assert.NilError(t, err)
+	defer f.Close()
+	assert.NilError(t, f.Sync())
+	assert.NilError(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+}

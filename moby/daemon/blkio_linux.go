@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/log"
+	"github.com/docker/docker/api/types/blkiodev"
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/blkiodisk"
+	"github.com/docker/docker/errdefs"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// throttleKind is one of the rates of a disk.
+type throttleKind struct {
+	fileV1, keyV2 string
+	rate          func(containertypes.Resources) *int64                     // of all disks
+	devices       func(containertypes.Resources) []*blkiodev.ThrottleDevice // of those that are named
+	list          func(*specs.LinuxBlockIO) *[]specs.LinuxThrottleDevice
+	shown         func(*containertypes.BlkioLimitDisk) *uint64
+}
+
+// throttleKinds are all rates, in the order of [throttles].
+var throttleKinds = [4]throttleKind{
+	{
+		"blkio.throttle.read_bps_device", "rbps",
+		func(r containertypes.Resources) *int64 { return r.BlkioReadLimit },
+		func(r containertypes.Resources) []*blkiodev.ThrottleDevice { return r.BlkioDeviceReadBps },
+		func(b *specs.LinuxBlockIO) *[]specs.LinuxThrottleDevice { return &b.ThrottleReadBpsDevice },
+		func(d *containertypes.BlkioLimitDisk) *uint64 { return &d.ReadBps },
+	},
+	{
+		"blkio.throttle.write_bps_device", "wbps",
+		func(r containertypes.Resources) *int64 { return r.BlkioWriteLimit },
+		func(r containertypes.Resources) []*blkiodev.ThrottleDevice { return r.BlkioDeviceWriteBps },
+		func(b *specs.LinuxBlockIO) *[]specs.LinuxThrottleDevice { return &b.ThrottleWriteBpsDevice },
+		func(d *containertypes.BlkioLimitDisk) *uint64 { return &d.WriteBps },
+	},
+	{
+		"blkio.throttle.read_iops_device", "riops",
+		func(r containertypes.Resources) *int64 { return r.BlkioReadIOpsLimit },
+		func(r containertypes.Resources) []*blkiodev.ThrottleDevice { return r.BlkioDeviceReadIOps },
+		func(b *specs.LinuxBlockIO) *[]specs.LinuxThrottleDevice { return &b.ThrottleReadIOPSDevice },
+		func(d *containertypes.BlkioLimitDisk) *uint64 { return &d.ReadIOps },
+	},
+	{
+		"blkio.throttle.write_iops_device", "wiops",
+		func(r containertypes.Resources) *int64 { return r.BlkioWriteIOpsLimit },
+		func(r containertypes.Resources) []*blkiodev.ThrottleDevice { return r.BlkioDeviceWriteIOps },
+		func(b *specs.LinuxBlockIO) *[]specs.LinuxThrottleDevice { return &b.ThrottleWriteIOPSDevice },
+		func(d *containertypes.BlkioLimitDisk) *uint64 { return &d.WriteIOps },
+	},
+}
+
+// throttles are rates by disk, one map for each of throttleKinds.
+type throttles [4]map[blkiodisk.Disk]uint64
+
+// lifted is the rate that takes a limit off on cgroup v1 and v2; 0 does so on
+// v1 only.
+const lifted = math.MaxUint64
+
+// coverage is what the mounts of a container come to.
+type coverage struct {
+	disks     []blkiodisk.Disk
+	uncovered []string // "/data (nfs4: it has no disk of this host)"
+}
+
+// withoutDisk are file systems that are part of any container, or of the host
+// that it was given, and that nobody would want to limit.
+var withoutDisk = map[string]bool{
+	"proc": true, "sysfs": true, "cgroup": true, "cgroup2": true, "devpts": true, "devtmpfs": true, "mqueue": true,
+	"debugfs": true, "tracefs": true, "securityfs": true, "bpf": true, "pstore": true, "configfs": true, "hugetlbfs": true,
+	"autofs": true, "binfmt_misc": true, "nsfs": true, "fusectl": true, "efivarfs": true, "rpc_pipefs": true,
+	"selinuxfs": true, "ramfs": true, "tmpfs": true,
+}
+
+// wantedMounts are the places in a container whose disks its user has in mind.
+func wantedMounts(ctr *container.Container) map[string]bool {
+	wanted := map[string]bool{"/": true}
+	for dest := range ctr.MountPoints {
+		wanted[filepath.Clean(dest)] = true
+	}
+	for dest := range ctr.HostConfig.Tmpfs {
+		wanted[filepath.Clean(dest)] = true
+	}
+	return wanted
+}
+
+// coverMounts finds the disks behind the mounts that a process of the container
+// sees: root file system, volumes, and what was mounted below a bind mount.
+func coverMounts(h *blkiodisk.Host, mounts []*mountinfo.Info, wanted map[string]bool) coverage {
+	top := map[string]*mountinfo.Info{} // the last mount on a place hides the others
+	for _, m := range mounts {
+		top[m.Mountpoint] = m
+	}
+	var c coverage
+	for _, place := range slices.Sorted(maps.Keys(top)) {
+		m := top[place]
+		disks, err := h.OfMount(m)
+		if err == nil {
+			c.disks = append(c.disks, disks...)
+		} else if wanted[place] || !withoutDisk[m.FSType] {
+			c.uncovered = append(c.uncovered, fmt.Sprintf("%s (%v)", place, err))
+		}
+	}
+	slices.SortFunc(c.disks, blkiodisk.Compare)
+	c.disks = slices.Compact(c.disks)
+	return c
+}
+
+func (daemon *Daemon) blkioHost(ctr *container.Container) (*blkiodisk.Host, error) {
+	var bases []string
+	if daemon.imageService != nil {
+		// The overlay2 driver mounts with paths relative to its folder.
+		bases = []string{filepath.Join(filepath.Dir(filepath.Dir(ctr.Root)), daemon.imageService.StorageDriver())}
+	}
+	return blkiodisk.NewHost(bases...)
+}
+
+func (daemon *Daemon) coverTask(ctr *container.Container, pid int) (*blkiodisk.Host, coverage, error) {
+	h, err := daemon.blkioHost(ctr)
+	if err != nil {
+		return nil, coverage{}, err
+	}
+	mounts, err := mountinfo.PidMountInfo(pid)
+	if err != nil {
+		return nil, coverage{}, err
+	}
+	return h, coverMounts(h, mounts, wantedMounts(ctr)), nil
+}
+
+// namesThrottles tells whether r, as an update, changes the rate of a disk.
+func namesThrottles(r containertypes.Resources) bool {
+	return slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool { return k.rate(r) != nil || k.devices(r) != nil })
+}
+
+// hasThrottles tells whether r limits the rate of a disk.
+func hasThrottles(r containertypes.Resources) bool {
+	return slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool { return limiting(k.rate(r)) != nil || len(k.devices(r)) > 0 })
+}
+
+// wantThrottles is what r asks for: the rates of r on all disks, except where
+// r names a disk itself. The errors are of devices that cannot be found, one
+// for each of throttleKinds.
+func wantThrottles(h *blkiodisk.Host, disks []blkiodisk.Disk, r containertypes.Resources) (want throttles, errs [4]error) {
+	for i, kind := range throttleKinds {
+		want[i] = map[blkiodisk.Disk]uint64{}
+		if rate := limiting(kind.rate(r)); rate != nil {
+			for _, d := range disks {
+				want[i][d] = uint64(*rate)
+			}
+		}
+		for _, entry := range kind.devices(r) {
+			d, err := h.Device(entry.Path)
+			switch {
+			case err != nil:
+				errs[i] = err
+			case entry.Rate == 0: // no limit, as on cgroup v1
+				delete(want[i], d)
+			default:
+				want[i][d] = entry.Rate
+			}
+		}
+	}
+	return want, errs
+}
+
+// readThrottles reads what the kernel has for a container.
+func readThrottles(id string, pid int) (throttles, error) {
+	dir, v2, err := containerCgroupDir(id, pid, "blkio")
+	if err != nil {
+		return throttles{}, err
+	}
+	return readThrottleFiles(dir, v2)
+}
+
+func readThrottleFiles(dir string, v2 bool) (got throttles, _ error) {
+	for i, kind := range throttleKinds {
+		got[i] = map[blkiodisk.Disk]uint64{}
+		name := kind.fileV1
+		if v2 {
+			name = "io.max"
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return got, err
+		}
+		for line := range strings.Lines(string(raw)) {
+			fields := strings.Fields(line)
+			if len(fields) < 2 {
+				continue
+			}
+			d, err := blkiodisk.Parse(fields[0])
+			if err != nil {
+				return got, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+			}
+			value := fields[1]
+			if v2 {
+				value = "max"
+				for _, f := range fields[1:] {
+					if key, v, _ := strings.Cut(f, "="); key == kind.keyV2 {
+						value = v
+					}
+				}
+			}
+			if value == "max" {
+				continue
+			}
+			rate, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return got, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+			}
+			got[i][d] = rate
+		}
+	}
+	return got, nil
+}
+
+// change adds to b what makes want of what is there.
+func (want throttles) change(is throttles, b *specs.LinuxBlockIO) {
+	for i, kind := range throttleKinds {
+		if maps.Equal(want[i], is[i]) {
+			continue
+		}
+		rates := maps.Clone(want[i])
+		for d := range is[i] {
+			if _, ok := rates[d]; !ok {
+				rates[d] = lifted
+			}
+		}
+		*kind.list(b) = throttleList(rates)
+	}
+}
+
+func throttleList(rates map[blkiodisk.Disk]uint64) []specs.LinuxThrottleDevice {
+	var list []specs.LinuxThrottleDevice
+	for _, d := range slices.SortedFunc(maps.Keys(rates), blkiodisk.Compare) {
+		entry := specs.LinuxThrottleDevice{Rate: rates[d]}
+		entry.Major, entry.Minor = int64(d.Major), int64(d.Minor)
+		list = append(list, entry)
+	}
+	return list
+}
+
+// differ returns an error unless the kernel has just what is wanted. A disk
+// that is gone in the meantime has no rate.
+func (want throttles) differ(is throttles, exists func(blkiodisk.Disk) bool) error {
+	for i, kind := range throttleKinds {
+		for d, rate := range want[i] {
+			if got, ok := is[i][d]; got != rate && exists(d) {
+				shown := "no limit"
+				if ok {
+					shown = strconv.FormatUint(got, 10)
+				}
+				return fmt.Errorf("a disk's rate was not applied: %s of %s is %s, want %d", kind.fileV1, d, shown, rate)
+			}
+		}
+		for d, rate := range is[i] {
+			if _, ok := want[i][d]; !ok {
+				return fmt.Errorf("a disk's rate was not taken off: %s of %s is still %d", kind.fileV1, d, rate)
+			}
+		}
+	}
+	return nil
+}
+
+// blkioUpdate puts into r, the update that the runtime will get, what takes the
+// disks of a running container to the rates of full, and returns a function
+// that compares the kernel's files with them afterwards.
+//
+// update is what was asked for. If it does not name a rate, what stands in the
+// way of one must not stand in the way of the update: a disk may be gone. Nor
+// must that keep an update from being taken back (isBack).
+func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, isBack bool) (verify func() error, _ error) {
+	nothing := func() error { return nil }
+	if err := weightUpdate(ctr.ID, pid, r, update); err != nil && !isBack {
+		return nothing, err
+	}
+	named := namesThrottles(update)
+	if !named && limitFlags(blkioLimits(full)) == "" {
+		return nothing, nil
+	}
+	want, h, err := daemon.planThrottles(ctr, pid, r, full, named && !isBack)
+	if err == nil {
+		return func() error {
+			is, err := readThrottles(ctr.ID, pid)
+			if err != nil {
+				if want.empty() && errors.Is(err, os.ErrNotExist) {
+					return nil // no controller, no limit
+				}
+				return fmt.Errorf("cannot tell whether the rates of disks were applied: %w", err)
+			}
+			return want.differ(is, h.Exists)
+		}, nil
+	}
+	if !named {
+		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("the rates of disks stay as they are")
+		return nothing, nil
+	}
+	return nothing, err
+}
+
+func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, full containertypes.Resources, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
+	h, covered, err := daemon.coverTask(ctr, pid)
+	if err != nil {
+		return want, nil, err
+	}
+	if flags := limitFlags(blkioLimits(full)); flags != "" && len(covered.disks) == 0 && strict {
+		return want, nil, errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: there is no disk behind the container: %s", flags, strings.Join(covered.uncovered, ", ")))
+	}
+	want, errs := wantThrottles(h, covered.disks, full)
+	if err := errors.Join(errs[:]...); err != nil && strict {
+		return want, nil, errdefs.InvalidParameter(err)
+	}
+	is, err := readThrottles(ctr.ID, pid)
+	if err != nil {
+		if want.empty() && errors.Is(err, os.ErrNotExist) {
+			return want, h, nil
+		}
+		return want, nil, fmt.Errorf("cannot tell the rates of disks: %w", err)
+	}
+	for i := range errs {
+		if errs[i] != nil {
+			// Which of these was meant by a name that is gone cannot be told.
+			for d, rate := range is[i] {
+				if _, ok := want[i][d]; !ok {
+					want[i][d] = rate
+				}
+			}
+		}
+	}
+	if r.BlockIO == nil {
+		r.BlockIO = &specs.LinuxBlockIO{}
+	}
+	want.change(is, r.BlockIO)
+	return want, h, nil
+}
+
+func (want throttles) empty() bool {
+	return !slices.ContainsFunc(want[:], func(m map[blkiodisk.Disk]uint64) bool { return len(m) > 0 })
+}
+
+// weightFiles have the weights of devices, on cgroup v1 and v2.
+var weightFiles = []string{"blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight"}
+
+// weightUpdate puts the weights of devices into r, and 0, which takes one off,
+// for those that the kernel has and update does not name.
+func weightUpdate(id string, pid int, r *libcontainerdtypes.Resources, update containertypes.Resources) error {
+	if update.BlkioWeightDevice == nil {
+		return nil
+	}
+	devices, err := getBlkioWeightDevices(update)
+	if err != nil {
+		return errdefs.InvalidParameter(err)
+	}
+	if dir, _, err := containerCgroupDir(id, pid, "blkio"); err == nil {
+		devices = append(devices, otherWeights(dir, devices)...)
+	}
+	if r.BlockIO == nil {
+		r.BlockIO = &specs.LinuxBlockIO{}
+	}
+	r.BlockIO.WeightDevice = devices
+	return nil
+}
+
+func otherWeights(dir string, named []specs.LinuxWeightDevice) (others []specs.LinuxWeightDevice) {
+	for _, name := range weightFiles {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(raw)) {
+			number, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+			d, err := blkiodisk.Parse(number)
+			if err != nil { // "default 100"
+				continue
+			}
+			if slices.ContainsFunc(named, func(n specs.LinuxWeightDevice) bool {
+				return n.Major == int64(d.Major) && n.Minor == int64(d.Minor)
+			}) {
+				continue
+			}
+			off := specs.LinuxWeightDevice{Weight: new(uint16)}
+			off.Major, off.Minor = int64(d.Major), int64(d.Minor)
+			others = append(others, off)
+		}
+		break
+	}
+	return others
+}
+
+// withThrottles puts the rates that the container has for named devices into
+// the spec once more: upstream takes a partition, which the kernel does not, and
+// a regular file for device 0:0.
+func withThrottles(r containertypes.Resources, b *specs.LinuxBlockIO) error {
+	h := &blkiodisk.Host{Sys: "/sys"}
+	r.BlkioReadLimit, r.BlkioWriteLimit, r.BlkioReadIOpsLimit, r.BlkioWriteIOpsLimit = nil, nil, nil, nil
+	want, errs := wantThrottles(h, nil, r)
+	if err := errors.Join(errs[:]...); err != nil {
+		return errdefs.InvalidParameter(err)
+	}
+	for i, kind := range throttleKinds {
+		*kind.list(b) = throttleList(want[i])
+	}
+	return nil
+}
+
+// startBlkio limits the disks of a container whose init process exists, with
+// all its mounts, but does not run the user's program yet. Only then can all
+// disks be known: volume drivers mount late, and a bind mount brings along
+// what is mounted below.
+func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
+	full := ctr.HostConfig.Resources
+	if limitFlags(blkioLimits(full)) == "" {
+		return nil
+	}
+	var r libcontainerdtypes.Resources
+	update := full
+	update.BlkioWeightDevice = nil // is in the spec
+	verify, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), &r, update, full, false)
+	if err != nil {
+		return err
+	}
+	if err := tsk.UpdateResources(ctx, &r); err != nil {
+		return errdefs.System(fmt.Errorf("cannot limit the container's disks: %w", err))
+	}
+	for _, warning := range daemon.blkioWarnings(ctr, int(tsk.Pid())) {
+		log.G(ctx).WithField("container", ctr.ID).Warn(warning)
+	}
+	if err := verify(); err != nil {
+		return errdefs.System(err)
+	}
+	return nil
+}
+
+// blkioWarnings says what the rates of a container do not cover. pid is of its
+// init process; without one (0) what is mounted at start only is not known.
+func (daemon *Daemon) blkioWarnings(ctr *container.Container, pid int) (warnings []string) {
+	limits := blkioLimits(ctr.HostConfig.Resources)
+	if limitFlags(limits) == "" {
+		return nil
+	}
+	if !daemon.RawSysInfo().CgroupUnified && (limits.BlkioWriteLimit != nil || limits.BlkioWriteIOpsLimit != nil) {
+		write := containertypes.Resources{BlkioWriteLimit: limits.BlkioWriteLimit, BlkioWriteIOpsLimit: limits.BlkioWriteIOpsLimit}
+		warnings = append(warnings, fmt.Sprintf("%s limits direct I/O only on cgroup v1: cached writes go to the disk on the kernel's own account.", limitFlags(write)))
+	}
+	var uncovered []string
+	if pid > 0 {
+		_, c, err := daemon.coverTask(ctr, pid)
+		if err != nil {
+			return append(warnings, fmt.Sprintf("Cannot tell which disks are limited: %v.", err))
+		}
+		uncovered = c.uncovered
+	} else {
+		uncovered = daemon.uncoveredSources(ctr)
+	}
+	if len(uncovered) > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s does not limit %s.", limitFlags(limits), strings.Join(uncovered, ", ")))
+	}
+	return warnings
+}
+
+// uncoveredSources looks at the sources of mounts that are not mounted yet.
+func (daemon *Daemon) uncoveredSources(ctr *container.Container) (uncovered []string) {
+	h, err := daemon.blkioHost(ctr)
+	if err != nil {
+		return nil
+	}
+	for dest := range ctr.HostConfig.Tmpfs {
+		uncovered = append(uncovered, dest+" (tmpfs: it has no disk of this host)")
+	}
+	for dest, mp := range ctr.MountPoints {
+		switch {
+		case mp.Type == mount.TypeTmpfs:
+			uncovered = append(uncovered, dest+" (tmpfs: it has no disk of this host)")
+		case mp.Source != "":
+			if _, err := h.OfPath(mp.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
+				uncovered = append(uncovered, fmt.Sprintf("%s (%v)", dest, err))
+			}
+		}
+	}
+	slices.Sort(uncovered)
+	return uncovered
+}
+
+// blkioLimitDisks tells the rates that the kernel has for the disks of a
+// running container, for inspect. Callers hold the container's lock.
+func (daemon *Daemon) blkioLimitDisks(ctr *container.Container) []containertypes.BlkioLimitDisk {
+	if !ctr.Running || !hasThrottles(ctr.HostConfig.Resources) {
+		return nil
+	}
+	is, err := readThrottles(ctr.ID, ctr.Pid)
+	if err != nil {
+		return nil
+	}
+	shown := map[blkiodisk.Disk]*containertypes.BlkioLimitDisk{}
+	h := &blkiodisk.Host{Sys: "/sys"}
+	for i, kind := range throttleKinds {
+		for d, rate := range is[i] {
+			if shown[d] == nil {
+				shown[d] = &containertypes.BlkioLimitDisk{Device: d.String(), Path: h.Path(d)}
+			}
+			*kind.shown(shown[d]) = rate
+		}
+	}
+	var list []containertypes.BlkioLimitDisk
+	for _, d := range slices.SortedFunc(maps.Keys(shown), blkiodisk.Compare) {
+		list = append(list, *shown[d])
+	}
+	return list
+}
