@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
 )
 
@@ -38,9 +40,11 @@ func verifyBlkio(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysin
 	return nil
 }
 
-func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, _ bool) error {
-	if flags := limitFlags(netLimits(hostConfig.Resources)); flags != "" {
-		return fmt.Errorf("%s cannot be enforced: this dockerd does not support it yet", flags)
+// startLimits applies and reads back the limits of a container whose init
+// process exists but does not run the user's program yet.
+func (daemon *Daemon) startLimits(ctr *container.Container, tsk libcontainerdtypes.Task) error {
+	if err := verifyGPUStarted(ctr, tsk); err != nil {
+		return err
 	}
-	return nil
+	return daemon.startNet(ctr, tsk)
 }

@@ -12,5 +12,12 @@ func (daemon *Daemon) ResourceFeatures() []string {
 	if daemon.canLimitGPU() {
 		features = append(features, "gpu")
 	}
+	class, rate := daemon.canLimitNet()
+	if class {
+		features = append(features, "net-class")
+	}
+	if rate {
+		features = append(features, "net-rate")
+	}
 	return features
 }

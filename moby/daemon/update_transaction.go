@@ -53,7 +53,7 @@ func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.Hos
 		return nil
 	}
 	return daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
-		return update.Resources, daemon.checkGPUUpdate(ctr, update)
+		return update.Resources, daemon.checkUpdate(ctr, update, update.Resources)
 	}, func(ctr *container.Container, _, _ containertypes.Resources) error {
 		return daemon.update(ctr.ID, update)
 	})
@@ -75,7 +75,8 @@ func (daemon *Daemon) ContainerUpdateExact(name string, target *containertypes.H
 		if err := overlay(&touched, target.Resources); err != nil {
 			return touched, err
 		}
-		return daemon.takeBack(touched, target.Resources), daemon.checkGPUUpdate(ctr, target)
+		change := daemon.takeBack(touched, target.Resources)
+		return change, daemon.checkUpdate(ctr, target, change)
 	}, func(ctr *container.Container, update, old containertypes.Resources) error {
 		return daemon.updateExact(ctr, update, old, target)
 	})
@@ -101,6 +102,15 @@ func overlay(base *containertypes.Resources, over containertypes.Resources) erro
 	}
 	*base = merged.HostConfig.Resources
 	return nil
+}
+
+// checkUpdate refuses what cannot be enforced before anything is changed. change
+// is what is sent to the runtime.
+func (daemon *Daemon) checkUpdate(ctr *container.Container, update *containertypes.HostConfig, change containertypes.Resources) error {
+	if err := daemon.checkGPUUpdate(ctr, update); err != nil {
+		return err
+	}
+	return daemon.checkNetUpdate(ctr, change)
 }
 
 func (daemon *Daemon) updateExact(ctr *container.Container, update, old containertypes.Resources, target *containertypes.HostConfig) error {
@@ -130,11 +140,11 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 		// runtime would stumble over the missing controller.
 		update.GPUPriority, update.GPUMemory = nil, nil
 	}
-	err := applyUpdate(ctx, ctr, tsk, update)
+	err := daemon.applyUpdate(ctx, ctr, tsk, update)
 	if err == nil {
 		return nil
 	}
-	if backErr := applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old)); backErr != nil {
+	if backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old)); backErr != nil {
 		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
 	}
 	return err
@@ -142,8 +152,15 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 
 // applyUpdate hands an update to the runtime. The runtime's yes is not
 // believed: what the kernel's files show is compared with what was asked.
-func applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
-	if err := tsk.UpdateResources(ctx, toContainerdResources(update)); err != nil {
+func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
+	resources := toContainerdResources(update)
+	if err := daemon.updateNet(ctr, tsk, update, resources); err != nil {
+		return err
+	}
+	if err := tsk.UpdateResources(ctx, resources); err != nil {
+		return err
+	}
+	if err := daemon.verifyNetApplied(ctr, tsk, update); err != nil {
 		return err
 	}
 	return verifyGPUApplied(ctr.ID, int(tsk.Pid()), update)
@@ -221,7 +238,7 @@ func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
 		return err
 	}
 	if taskErr == nil && alive {
-		if err := applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old)); err != nil {
+		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old)); err != nil {
 			return err
 		}
 	}
