@@ -20,10 +20,10 @@ import (
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/errdefs"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork"
 	"github.com/docker/docker/libnetwork/iptables"
 	"github.com/docker/docker/libnetwork/netlimit"
-	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -254,6 +254,10 @@ func (daemon *Daemon) limitEndpoint(ctr *container.Container, n *libnetwork.Netw
 		err = setEndpoint(daemon.config(), ep, netSettings(limits))
 	}
 	if err != nil {
+		if ctr.State.Running {
+			// Connecting has put the network in here already.
+			delete(ctr.NetworkSettings.Networks, n.Name())
+		}
 		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
 	}
 	return nil
