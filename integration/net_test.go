@@ -20,6 +20,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
 
@@ -131,13 +132,19 @@ const overhead = 1514.0 / 1448.0
 // the frames that carry it: what tc counts.
 func (h netHost) rate(t *testing.T, addr string, fromContainer bool, d time.Duration) float64 {
 	t.Helper()
+	return rateFrom(t, h.NS, addr, fromContainer, d)
+}
+
+// rateFrom is rate with the other end of the stream in peer.
+func rateFrom(t *testing.T, peer *netns.NS, addr string, fromContainer bool, d time.Duration) float64 {
+	t.Helper()
 	port := "9001"
 	if fromContainer {
 		port = "9000"
 	}
 	var conn net.Conn
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		err := h.Do(func() (err error) {
+		err := peer.Do(func() (err error) {
 			conn, err = net.DialTimeout("tcp", net.JoinHostPort(addr, port), 20*time.Second)
 			return err
 		})
@@ -149,8 +156,20 @@ func (h netHost) rate(t *testing.T, addr string, fromContainer bool, d time.Dura
 		}
 	}
 	defer conn.Close()
-	start := func() (n int64, took time.Duration) {
-		begin := time.Now()
+	// What has been sent but not received does not count.
+	waiting := func() int64 {
+		if fromContainer {
+			return 0
+		}
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		assert.NilError(t, err)
+		var n int
+		assert.NilError(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }))
+		assert.NilError(t, err)
+		return int64(n)
+	}
+	stream := func(d time.Duration) (n int64, took time.Duration) {
+		begin, before := time.Now(), waiting()
 		assert.NilError(t, conn.SetDeadline(begin.Add(d)))
 		var err error
 		if fromContainer {
@@ -159,11 +178,11 @@ func (h netHost) rate(t *testing.T, addr string, fromContainer bool, d time.Dura
 			n, err = io.Copy(conn, zeros{})
 		}
 		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
-		return n, time.Since(begin)
+		return n + before - waiting(), time.Since(begin)
 	}
-	// What socket buffers and the bucket hold comes first.
-	start()
-	n, took := start()
+	// What the bucket holds comes first.
+	stream(time.Second)
+	n, took := stream(d)
 	return float64(n) * 8 / took.Seconds() * overhead
 }
 

@@ -38,9 +38,12 @@ func New(t testing.TB) *NS {
 }
 
 // Current is the namespace that the test itself is in.
-func Current(t testing.TB) *NS {
+func Current(t testing.TB) *NS { t.Helper(); return Of(t, os.Getpid()) }
+
+// Of is the namespace that a process is in.
+func Of(t testing.TB, pid int) *NS {
 	t.Helper()
-	f, err := os.Open("/proc/self/ns/net")
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
