@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -190,12 +191,14 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// wantRate allows for a busy machine: too little may come, too much may not.
+// wantRate tells one limit from another. How well it is kept is for make bench:
+// in a few seconds, what the receiver got before a packet that was lost came
+// again makes several percent.
 func (h netHost) wantRate(t *testing.T, addr string, out bool, want int64) {
 	t.Helper()
-	got := h.rate(t, addr, out, 3*time.Second)
+	got := h.rate(t, addr, out, 4*time.Second)
 	t.Logf("want %d, from the container %t: %.2f Mbit/s, %+.1f %%", want/mbit, out, got/1e6, (got/float64(want)-1)*100)
-	if got > float64(want)*1.05 || got < float64(want)*0.8 {
+	if got > float64(want)*1.15 || got < float64(want)*0.8 {
 		t.Errorf("want %d bit/s, from the container %t: %.0f bit/s", want, out, got)
 	}
 }
@@ -552,4 +555,69 @@ func TestNetFeaturesAreSaid(t *testing.T) {
 		return d.API(t, http.MethodGet, "/_ping", "").Header.Get("Docker-Resource-Features")
 	}
 	wantWords(t, features(), "net-class", "net-rate")
+}
+
+// TestACrashInMidUpdateLeavesNoMixture for the network, whose state is in
+// qdiscs and rules and not in files that the runtime writes.
+func TestACrashInMidUpdateLeavesNoMixtureOfNetworkLimits(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS, "--live-restore")
+	n, seed := kills(t)
+	n = min(n, 40)
+	t.Logf("%d kills, SEED=%d", n, seed)
+	random := rand.New(rand.NewPCG(seed, seed))
+
+	d.Must(t, "run", "-d", "--name=c1", "--memory=64m", "busybox", "sleep", "inf")
+	type limits struct{ inspect, kernel string }
+	look := func() limits {
+		return limits{
+			d.Must(t, "inspect", "-f", "{{.HostConfig.NetEgressRate}} {{.HostConfig.NetIngressRate}} {{.HostConfig.NetClassID}} {{.HostConfig.Memory}}", "c1"),
+			h.leftovers(t) + readFile(t, d.Cgroup(t, "c1"), "memory", memoryMax(t)),
+		}
+	}
+	bodies := []string{
+		`{"NetEgressRate":8000000,"NetIngressRate":-1,"NetClassID":0,"Memory":67108864,"MemorySwap":67108864}`,
+		`{"NetEgressRate":16000000,"NetIngressRate":8000000,"NetClassID":1048577,"Memory":134217728,"MemorySwap":134217728}`,
+	}
+	var sets [2]limits
+	var window time.Duration
+	for i, body := range bodies {
+		start := time.Now()
+		r := d.API(t, http.MethodPost, "/containers/c1/update", body)
+		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+		window = time.Since(start) * 3 / 2
+		sets[i] = look()
+	}
+	assert.Assert(t, sets[0].kernel != sets[1].kernel)
+	now, took := 1, 0
+	for i := range n {
+		next := 1 - now
+		delay := time.Duration(random.Int64N(int64(window)))
+		done := make(chan bool, 1)
+		go func() {
+			r, err := d.TryAPI(http.MethodPost, "/containers/c1/update", bodies[next])
+			done <- err == nil && r.Status == http.StatusOK
+		}()
+		time.Sleep(delay)
+		d.Kill(t)
+		said := <-done
+		d.StartAgain(t)
+		switch got := look(); {
+		case got == sets[next]:
+			now = next
+			took++
+		case said || got != sets[now]:
+			t.Fatalf("kill %d after %v, told that it is done: %t: want set %d:\n%+v\ngot:\n%+v", i, delay, said, next, sets[next], got)
+		}
+	}
+	t.Logf("%d times the new settings, %d times the old ones", took, n-took)
+}
+
+func memoryMax(t *testing.T) string {
+	t.Helper()
+	if require.Has("v2") {
+		return "memory.max"
+	}
+	return "memory.limit_in_bytes"
 }
