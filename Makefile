@@ -43,6 +43,7 @@ OURS := dockerd docker-proxy docker-init docker runc
 STOCK := containerd containerd-shim-runc-v2 runc-stock
 PROGRAMS := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
 MODE ?= v1
+comma := ,
 RUN ?= .
 
 .PHONY: build
@@ -110,6 +111,10 @@ rebase: $(BIN)/tree
 KILLS ?= 200
 VM_KILLS ?= 3
 
+# How often the network tests start and end a limited container.
+CYCLES ?= 50
+VM_CYCLES ?= 6
+
 # MUST turns the skip of a test whose machine lacks a feature into a failure.
 MUST ?= root,binaries
 
@@ -121,12 +126,12 @@ unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(BIN)/testsum
-	@MUST=$(MUST) KILLS=$(KILLS) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+	@MUST=$(MUST),net-rate KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
 
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,$(MODE) --env KILLS=$(VM_KILLS) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,engine,kunit,net-rate,$(if $(filter v1,$(MODE)),net-cgroups$(comma))$(MODE) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: faults
 faults:
@@ -152,6 +157,7 @@ bench: build kernel
 	@scripts/bench.sh
 	@RATES=1 go test -count=1 -v -run '^TestBlkioRate$$' ./integration | sed -n 's/.*_test.go:[0-9]*: //p'
 	@scripts/kernel/bench.sh
+	@BENCH=1 MUST=$(MUST) go test -count=1 -run '^TestBench' ./integration
 
 .PHONY: kernel-debug-test
 kernel-debug-test: $(BIN)/tree

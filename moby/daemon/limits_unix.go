@@ -66,22 +66,18 @@ func (daemon *Daemon) canLimitBlkio() bool {
 	return verifyBlkio(daemon.config(), hostConfig, daemon.RawSysInfo(), false) == nil
 }
 
-func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, _ bool) error {
-	if flags := limitFlags(netLimits(hostConfig.Resources)); flags != "" {
-		return fmt.Errorf("%s cannot be enforced: this dockerd does not support it yet", flags)
-	}
-	return nil
-}
-
 // withLimits puts limits of ours into the spec, as far as they go there.
 func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
-	gpu := withGPU(daemon, daemonCfg, c)
+	gpu, net := withGPU(daemon, daemonCfg, c), withNet(daemon, daemonCfg, c)
 	return func(ctx context.Context, client coci.Client, ctr *containers.Container, s *coci.Spec) error {
 		// Also when a restart policy starts it: see withGPU.
 		if err := verifyLimits(daemonCfg, c.HostConfig, daemon.RawSysInfo(), false); err != nil {
 			return err
 		}
 		if err := gpu(ctx, client, ctr, s); err != nil {
+			return err
+		}
+		if err := net(ctx, client, ctr, s); err != nil {
 			return err
 		}
 		return withThrottles(c.HostConfig.Resources, s.Linux.Resources.BlockIO)
@@ -94,7 +90,10 @@ func (daemon *Daemon) startLimits(ctx context.Context, ctr *container.Container,
 	if err := verifyGPUStarted(ctr, tsk); err != nil {
 		return err
 	}
-	return daemon.startBlkio(ctx, ctr, tsk)
+	if err := daemon.startBlkio(ctx, ctr, tsk); err != nil {
+		return err
+	}
+	return daemon.startNet(ctr, tsk)
 }
 
 // createWarnings says what the limits of a new container do not cover.

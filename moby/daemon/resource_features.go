@@ -15,5 +15,12 @@ func (daemon *Daemon) ResourceFeatures() []string {
 	if daemon.canLimitBlkio() {
 		features = append(features, "blkio-limit")
 	}
+	class, rate := daemon.canLimitNet()
+	if class {
+		features = append(features, "net-class")
+	}
+	if rate {
+		features = append(features, "net-rate")
+	}
 	return features
 }

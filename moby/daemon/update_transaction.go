@@ -53,7 +53,7 @@ func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.Hos
 		return nil
 	}
 	return daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
-		return update.Resources, daemon.checkGPUUpdate(ctr, update)
+		return update.Resources, daemon.checkUpdate(ctr, update, update.Resources)
 	}, func(ctr *container.Container, _, _ containertypes.Resources) error {
 		return daemon.update(ctr.ID, update)
 	})
@@ -75,7 +75,8 @@ func (daemon *Daemon) ContainerUpdateExact(name string, target *containertypes.H
 		if err := overlay(&touched, target.Resources); err != nil {
 			return touched, err
 		}
-		return daemon.takeBack(touched, target.Resources), daemon.checkGPUUpdate(ctr, target)
+		change := daemon.takeBack(touched, target.Resources)
+		return change, daemon.checkUpdate(ctr, target, change)
 	}, func(ctr *container.Container, update, old containertypes.Resources) error {
 		return daemon.updateExact(ctr, update, old, target)
 	})
@@ -101,6 +102,15 @@ func overlay(base *containertypes.Resources, over containertypes.Resources) erro
 	}
 	*base = merged.HostConfig.Resources
 	return nil
+}
+
+// checkUpdate refuses what cannot be enforced before anything is changed. change
+// is what is sent to the runtime.
+func (daemon *Daemon) checkUpdate(ctr *container.Container, update *containertypes.HostConfig, change containertypes.Resources) error {
+	if err := daemon.checkGPUUpdate(ctr, update); err != nil {
+		return err
+	}
+	return daemon.checkNetUpdate(ctr, change)
 }
 
 func (daemon *Daemon) updateExact(ctr *container.Container, update, old containertypes.Resources, target *containertypes.HostConfig) error {
@@ -144,15 +154,21 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 }
 
 // applyUpdate hands an update to the runtime; full is all that the container
-// has with it, and isBack says that it takes another one back. The runtime's yes is not believed: what the kernel's files show
-// is compared with what was asked.
+// has with it, and isBack says that it takes another one back. The runtime's
+// yes is not believed: what the kernel shows is compared with what was asked.
 func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
 	r := toContainerdResources(update)
 	verifyBlkio, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), r, update, full, isBack)
 	if err != nil {
 		return err
 	}
+	if err := daemon.updateNet(ctr, tsk, update, r); err != nil {
+		return err
+	}
 	if err := tsk.UpdateResources(ctx, r); err != nil {
+		return err
+	}
+	if err := daemon.verifyNetApplied(ctr, tsk, update); err != nil {
 		return err
 	}
 	if err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), update); err != nil {

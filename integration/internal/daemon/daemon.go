@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/image"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 )
 
@@ -40,6 +41,7 @@ type Daemon struct {
 	dir          string
 	bin          string
 	args         []string
+	ns           *netns.NS
 	cgroupParent string // its name, without the slash
 	closed       bool
 	containerd   *process
@@ -49,13 +51,15 @@ type Daemon struct {
 
 // Start makes a daemon with the test image in it. Args are added to dockerd's
 // command line. The caller must Close it.
-func Start(args ...string) (_ *Daemon, err error) {
+func Start(args ...string) (*Daemon, error) { return start(nil, args...) }
+
+func start(ns *netns.NS, args ...string) (_ *Daemon, err error) {
 	// A short path: names of sockets end at 107 bytes.
 	dir, err := os.MkdirTemp("", "gpucg-")
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{dir: dir, bin: require.Bin(), args: args, cgroupParent: filepath.Base(dir)}
+	d := &Daemon{dir: dir, bin: require.Bin(), args: args, ns: ns, cgroupParent: filepath.Base(dir)}
 	d.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
@@ -82,8 +86,20 @@ func Start(args ...string) (_ *Daemon, err error) {
 // it failed.
 func New(t testing.TB, args ...string) *Daemon {
 	t.Helper()
+	return newIn(t, nil, args...)
+}
+
+// NewIn is New with a network: in ns dockerd has its bridge, forwards packets
+// and makes its rules.
+func NewIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
+	t.Helper()
+	return newIn(t, ns, append([]string{"--bridge=", "--iptables=true", "--ip6tables=true", "--ip-forward=true"}, args...)...)
+}
+
+func newIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
+	t.Helper()
 	require.Daemon(t)
-	d, err := Start(args...)
+	d, err := start(ns, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +151,7 @@ disabled_plugins = [
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err
 	}
-	p, err := startProcess(d.log("containerd"), d.env(), d.Binary("containerd"), "--config", path)
+	p, err := startProcess(d.ns, d.log("containerd"), d.env(), d.Binary("containerd"), "--config", path)
 	if err != nil {
 		return err
 	}
@@ -166,7 +182,7 @@ func (d *Daemon) startDockerd(extra []string) error {
 		// Nothing of the machine's network is touched.
 		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false",
 	}, extra...)
-	p, err := startProcess(d.log("dockerd"), d.env(), d.Binary("dockerd"), args...)
+	p, err := startProcess(d.ns, d.log("dockerd"), d.env(), d.Binary("dockerd"), args...)
 	if err != nil {
 		return err
 	}

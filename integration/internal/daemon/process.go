@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,8 @@ type process struct {
 	state *os.ProcessState
 }
 
-func startProcess(logPath string, env []string, path string, args ...string) (*process, error) {
+// It is started in the network namespace ns, nil for that of the test.
+func startProcess(ns *netns.NS, logPath string, env []string, path string, args ...string) (*process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -41,10 +43,7 @@ func startProcess(logPath string, env []string, path string, args ...string) (*p
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	p := &process{name: filepath.Base(path), done: make(chan struct{})}
 	started := make(chan error, 1)
-	go func() {
-		// Pdeathsig fires when the starting thread ends: keep it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	run := func() error {
 		err := cmd.Start()
 		if err == nil {
 			p.pid = cmd.Process.Pid
@@ -55,6 +54,19 @@ func startProcess(logPath string, env []string, path string, args ...string) (*p
 			p.state = cmd.ProcessState
 			close(p.done)
 		}
+		return nil
+	}
+	go func() {
+		// Pdeathsig fires when the starting thread ends: keep it.
+		if ns != nil {
+			if err := ns.Do(run); err != nil {
+				started <- err
+			}
+			return
+		}
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		_ = run()
 	}()
 	if err := <-started; err != nil {
 		return nil, err

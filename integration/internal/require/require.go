@@ -39,6 +39,9 @@ var features = map[string]func() error{
 	"engine":   engine,
 	"kunit":    kunit,
 	"debian":   debian,
+	"net-rate": netRate,
+
+	"net-cgroups": netCgroups,
 }
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.

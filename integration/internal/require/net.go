@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package require
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// NetRate: programs and kernel parts to make a network with limits.
+func NetRate(t testing.TB) { t.Helper(); need(t, "root", "binaries", "net-rate") }
+
+// NetCgroups: the hierarchies net_cls and net_prio of cgroup v1.
+func NetCgroups(t testing.TB) { t.Helper(); need(t, "net-cgroups") }
+
+func netRate() error {
+	for _, name := range []string{"ip", "tc", "iptables", "ip6tables"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return missing{err.Error()}
+		}
+	}
+	// Of a kernel with qdiscs; what else it lacks, dockerd has to say.
+	if _, err := os.Stat("/proc/net/psched"); err != nil {
+		return missing{err.Error()}
+	}
+	return nil
+}
+
+func netCgroups() error {
+	for _, file := range []string{"net_cls/net_cls.classid", "net_prio/net_prio.ifpriomap"} {
+		if _, err := os.Stat(cgroups + "/" + file); errors.Is(err, os.ErrNotExist) {
+			return missingf("no %s in %s", file, cgroups)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}

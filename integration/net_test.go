@@ -1,0 +1,623 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+const (
+	mbit = int64(1000_000)
+
+	uplink     = "up0"
+	outside4   = "203.0.113.2"
+	outside6   = "2001:db8::2"
+	uplinkHTB  = "10:"
+	classOther = "10:2" // what no one classifies
+)
+
+// netHost is a host with an uplink, and what is at the other end of it.
+type netHost struct {
+	*netns.NS
+	outside *netns.NS
+}
+
+// newNetHost makes a host whose uplink has an HTB with the classes 10:1, 10:2
+// and 10:3 and no filter: a packet's priority is all that it goes by.
+func newNetHost(t *testing.T) netHost {
+	t.Helper()
+	h := addUplink(t, netns.New(t))
+	h.Must(t, "ip", "route", "add", "default", "via", outside4)
+	h.Must(t, "ip", "-6", "route", "add", "default", "via", outside6)
+	return h
+}
+
+func addUplink(t *testing.T, ns *netns.NS) netHost {
+	t.Helper()
+	h := netHost{ns, netns.New(t)}
+	h.Must(t, "ip", "link", "add", uplink, "type", "veth", "peer", "name", "out0", "netns", h.outside.Path())
+	h.outside.Must(t, "ip", "addr", "add", outside4+"/24", "dev", "out0")
+	h.outside.Must(t, "ip", "-6", "addr", "add", outside6+"/64", "dev", "out0", "nodad")
+	h.outside.Must(t, "ip", "link", "set", "out0", "up")
+	h.Must(t, "ip", "addr", "add", "203.0.113.1/24", "dev", uplink)
+	h.Must(t, "ip", "-6", "addr", "add", "2001:db8::1/64", "dev", uplink, "nodad")
+	h.Must(t, "ip", "link", "set", uplink, "up")
+	h.Must(t, "tc", "qdisc", "add", "dev", uplink, "root", "handle", uplinkHTB, "htb", "default", "2")
+	for _, c := range []string{"10:1", classOther, "10:3"} {
+		h.Must(t, "tc", "class", "add", "dev", uplink, "parent", uplinkHTB, "classid", c, "htb", "rate", "1gbit")
+	}
+	return h
+}
+
+// sent counts the packets of each class of the uplink.
+func (h netHost) sent(t *testing.T) map[string]int {
+	t.Helper()
+	count := map[string]int{}
+	var class string
+	for _, line := range strings.Split(h.Must(t, "tc", "-s", "class", "show", "dev", uplink), "\n") {
+		f := strings.Fields(line)
+		switch {
+		case len(f) > 2 && f[0] == "class":
+			class = f[2]
+		case len(f) > 3 && f[0] == "Sent":
+			n, err := strconv.Atoi(f[3])
+			assert.NilError(t, err)
+			count[class] = n
+		}
+	}
+	return count
+}
+
+// classOf sends pings from a container to the outside and returns the class in
+// which the uplink saw them.
+func (h netHost) classOf(t *testing.T, d *daemon.Daemon, name, addr string) string {
+	t.Helper()
+	const pings = 3
+	before := h.sent(t)
+	d.Must(t, "exec", name, "ping", "-c", strconv.Itoa(pings), "-i", "0.2", "-W", "5", addr)
+	for class, n := range h.sent(t) {
+		// Neighbour discovery and the like come in between.
+		if n-before[class] >= pings {
+			return class
+		}
+	}
+	t.Fatalf("no class of %s saw %d packets: %v, then %v", uplink, pings, before, h.sent(t))
+	return ""
+}
+
+// leftovers is all of the host that a limit could leave behind, as text.
+func (h netHost) leftovers(t *testing.T) string {
+	t.Helper()
+	var s strings.Builder
+	for _, cmd := range []string{
+		"ip -o link", "tc qdisc", "tc filter show dev " + uplink, "iptables -t mangle -S", "ip6tables -t mangle -S",
+	} {
+		s.WriteString(h.Must(t, strings.Fields(cmd)...))
+	}
+	// The state of a bridge that lost its last port, and handles of ours.
+	return regexp.MustCompile(`(?m)(state \w+|d0[cd]:|mode DEFAULT|<[^>]*>|brd \S+|link/ether \S+)`).ReplaceAllString(s.String(), "")
+}
+
+// serve makes a container send zeros to whoever connects to port 9000, and
+// take what it gets on port 9001.
+func serve(t *testing.T, d *daemon.Daemon, name string) {
+	t.Helper()
+	d.Must(t, "exec", "-d", name, "sh", "-c", "while true; do nc -l -p 9000 </dev/zero >/dev/null; done")
+	d.Must(t, "exec", "-d", name, "sh", "-c", "while true; do nc -l -p 9001 >/dev/null </dev/null; done")
+}
+
+// overhead is what a frame of a TCP stream has more than payload, at an MTU of
+// 1500 with time stamps.
+const overhead = 1514.0 / 1448.0
+
+// rate measures a TCP stream from or to a container that serves, as bits/s of
+// the frames that carry it: what tc counts.
+func (h netHost) rate(t *testing.T, addr string, fromContainer bool, d time.Duration) float64 {
+	t.Helper()
+	return rateFrom(t, h.NS, addr, fromContainer, d)
+}
+
+// rateFrom is rate with the other end of the stream in peer.
+func rateFrom(t *testing.T, peer *netns.NS, addr string, fromContainer bool, d time.Duration) float64 {
+	t.Helper()
+	port := "9001"
+	if fromContainer {
+		port = "9000"
+	}
+	var conn net.Conn
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		err := peer.Do(func() (err error) {
+			conn, err = net.DialTimeout("tcp", net.JoinHostPort(addr, port), 20*time.Second)
+			return err
+		})
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	defer conn.Close()
+	// What has been sent but not received does not count.
+	waiting := func() int64 {
+		if fromContainer {
+			return 0
+		}
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		assert.NilError(t, err)
+		var n int
+		assert.NilError(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }))
+		assert.NilError(t, err)
+		return int64(n)
+	}
+	stream := func(d time.Duration) (n int64, took time.Duration) {
+		begin, before := time.Now(), waiting()
+		assert.NilError(t, conn.SetDeadline(begin.Add(d)))
+		var err error
+		if fromContainer {
+			n, err = io.Copy(io.Discard, conn)
+		} else {
+			n, err = io.Copy(conn, zeros{})
+		}
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		return n + before - waiting(), time.Since(begin)
+	}
+	// What the bucket holds comes first.
+	stream(time.Second)
+	n, took := stream(d)
+	return float64(n) * 8 / took.Seconds() * overhead
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// wantRate tells one limit from another. How well it is kept is for make bench:
+// in a few seconds, what the receiver got before a packet that was lost came
+// again makes several percent.
+func (h netHost) wantRate(t *testing.T, addr string, out bool, want int64) {
+	t.Helper()
+	got := h.rate(t, addr, out, 4*time.Second)
+	t.Logf("want %d, from the container %t: %.2f Mbit/s, %+.1f %%", want/mbit, out, got/1e6, (got/float64(want)-1)*100)
+	if got > float64(want)*1.15 || got < float64(want)*0.8 {
+		t.Errorf("want %d bit/s, from the container %t: %.0f bit/s", want, out, got)
+	}
+}
+
+// wantFree fails if a limit is still there.
+func (h netHost) wantFree(t *testing.T, addr string, out bool) {
+	t.Helper()
+	if got := h.rate(t, addr, out, time.Second); got < 40e6 {
+		t.Errorf("want no limit, from the container %t: %.0f bit/s", out, got)
+	}
+}
+
+func addrOf(t *testing.T, d *daemon.Daemon, name, network string) string {
+	t.Helper()
+	return d.Must(t, "inspect", "-f", `{{(index .NetworkSettings.Networks "`+network+`").IPAddress}}`, name)
+}
+
+func TestNetRatesHoldLiveAndAgainstTheContainer(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	clean := h.leftovers(t)
+	d.Must(t, "run", "-d", "--name", "c1", "--cap-add=NET_ADMIN", "--net-egress-rate=8mbit", "--net-ingress-rate=16mbit", "busybox", "sleep", "inf")
+	serve(t, d, "c1")
+	addr := addrOf(t, d, "c1", "bridge")
+	h.wantRate(t, addr, true, 8*mbit)
+	h.wantRate(t, addr, false, 16*mbit)
+
+	// All that root can do in there.
+	for _, cmd := range []string{
+		"tc qdisc del dev eth0 root", "tc qdisc del dev eth0 ingress", "tc qdisc add dev eth0 root pfifo", "tc qdisc replace dev eth0 root pfifo",
+		"ip link set eth0 txqueuelen 10000", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500",
+	} {
+		d.Docker(t, "exec", "c1", "sh", "-c", cmd)
+	}
+	h.wantRate(t, addr, true, 8*mbit)
+
+	d.Must(t, "update", "--net-egress-rate=24mbit", "--net-ingress-rate=-1", "c1")
+	h.wantRate(t, addr, true, 24*mbit)
+	h.wantFree(t, addr, false)
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.NetEgressRate}} {{.HostConfig.NetIngressRate}}", "c1"), "24000000 -1")
+
+	d.Must(t, "restart", "-t", "0", "c1")
+	serve(t, d, "c1")
+	addr = addrOf(t, d, "c1", "bridge")
+	h.wantRate(t, addr, true, 24*mbit)
+
+	d.Must(t, "update", "--net-egress-rate=-1", "c1")
+	h.wantFree(t, addr, true)
+	d.Must(t, "rm", "-f", "c1")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
+func TestNetLimitsHoldOnEachNetwork(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	clean := h.leftovers(t)
+	d.Must(t, "network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "n1")
+	d.Must(t, "network", "create", "n2")
+	d.Must(t, "run", "-d", "--name", "c1", "--network", "n1", "--net-egress-rate=8mbit", "--net-classid=10:1", "busybox", "sleep", "inf")
+	serve(t, d, "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside6), "10:1")
+
+	d.Must(t, "network", "connect", "n2", "c1")
+	h.wantRate(t, addrOf(t, d, "c1", "n1"), true, 8*mbit)
+	h.wantRate(t, addrOf(t, d, "c1", "n2"), true, 8*mbit)
+	d.Must(t, "update", "--net-egress-rate=16mbit", "--net-classid=10:3", "c1")
+	h.wantRate(t, addrOf(t, d, "c1", "n2"), true, 16*mbit)
+	assert.Equal(t, h.classOf(t, d, "c1", outside6), "10:3")
+
+	// n2 alone now, then n1 again.
+	d.Must(t, "network", "disconnect", "n1", "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	d.Must(t, "network", "connect", "n1", "c1")
+	d.Must(t, "network", "disconnect", "n2", "c1")
+	h.wantRate(t, addrOf(t, d, "c1", "n1"), true, 16*mbit)
+	assert.Equal(t, h.classOf(t, d, "c1", outside6), "10:3")
+
+	d.Must(t, "rm", "-f", "c1")
+	d.Must(t, "network", "rm", "n1", "n2")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
+func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	clean := h.leftovers(t)
+	d.Must(t, "run", "-d", "--name", "c1", "busybox", "sleep", "inf")
+	d.Must(t, "run", "-d", "--name", "other", "busybox", "sleep", "inf")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), classOther)
+	d.Must(t, "modresources", "--net-classid=10:1", "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+	assert.Equal(t, h.classOf(t, d, "other", outside4), classOther)
+	d.Must(t, "update", "--net-classid=0", "--net-prio="+uplink+":"+strconv.Itoa(0x100003), "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	// Through another interface it does not hold.
+	d.Must(t, "update", "--net-prio=lo:"+strconv.Itoa(0x100003), "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), classOther)
+
+	// What cannot be is refused, and changes nothing.
+	for _, tc := range []struct{ args, words string }{
+		{"--net-prio=nosuch0:5", "--net-prio=nosuch0:5 host has no interface nosuch0"},
+		{"--net-classid=10:1", "--net-classid=10:1 --net-prio=lo use one of them"},
+	} {
+		r := d.Docker(t, "update", tc.args, "c1")
+		if r.Code == 0 {
+			t.Errorf("%s was taken", tc.args)
+		}
+		wantWords(t, r.Stderr, strings.Fields(tc.words)...)
+	}
+	d.Must(t, "rm", "-f", "c1", "other")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
+// The kernel refuses a part of the update, as in
+// TestAnUpdateRefusedByTheKernelIsTakenBack, after the network was changed.
+func TestAFailedUpdateLeavesTheNetworkAsItWas(t *testing.T) {
+	require.NetRate(t)
+	require.CgroupV1(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	d.Must(t, "run", "-d", "--name=c1", "--cpus=0.2", "--net-egress-rate=8mbit", "busybox", "sleep", "inf")
+	cpu, err := d.Cgroup(t, "c1").Dir("cpu")
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(filepath.Dir(cpu), "cpu.cfs_quota_us"), []byte("50000"), 0o644))
+	before := h.leftovers(t)
+	inspect := func() string { return d.Must(t, "inspect", "-f", "{{json .HostConfig}}", "c1") }
+	config := inspect()
+
+	r := d.Docker(t, "update", "--net-egress-rate=16mbit", "--net-ingress-rate=8mbit", "--net-classid=10:1", "--cpus=2", "c1")
+	if r.Code == 0 {
+		t.Fatal("an update was taken that the kernel refuses")
+	}
+	assert.Equal(t, inspect(), config)
+	assert.Equal(t, h.leftovers(t), before)
+	d.Must(t, "update", "--net-egress-rate=16mbit", "c1")
+}
+
+func TestNetLimitsOutliveDockerd(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS, "--live-restore")
+	clean := h.leftovers(t)
+	d.Must(t, "run", "-d", "--name", "c1", "--net-egress-rate=8mbit", "--net-ingress-rate=8mbit", "--net-classid=10:1", "busybox", "sleep", "inf")
+	before := h.leftovers(t)
+
+	d.Kill(t)
+	// A reload of firewalld meanwhile, and what an update half done leaves.
+	h.Must(t, "iptables", "-t", "mangle", "-F")
+	h.Must(t, "iptables", "-t", "mangle", "-X")
+	ifb := regexp.MustCompile(`ifb[0-9a-f]{7}`).FindString(before)
+	h.Must(t, "tc", "qdisc", "del", "dev", ifb, "root")
+	d.StartAgain(t)
+	assert.Equal(t, h.leftovers(t), before)
+	serve(t, d, "c1")
+	addr := addrOf(t, d, "c1", "bridge")
+	h.wantRate(t, addr, true, 8*mbit)
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+
+	d.Restart(t)
+	assert.Equal(t, h.leftovers(t), before)
+	d.Must(t, "update", "--net-egress-rate=16mbit", "c1")
+	h.wantRate(t, addr, true, 16*mbit)
+
+	// Killed, and the container ends before the next start.
+	pid := d.Inspect(t, "c1").State.Pid
+	d.Kill(t)
+	p, err := os.FindProcess(pid)
+	assert.NilError(t, err)
+	assert.NilError(t, p.Kill())
+	time.Sleep(time.Second)
+	d.StartAgain(t)
+	assert.Equal(t, h.leftovers(t), clean)
+	d.Must(t, "start", "c1")
+	d.Must(t, "rm", "-f", "c1")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
+func TestNetLimitsLeaveNothingBehind(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	d.Must(t, "network", "create", "--ipv6", "n1")
+	clean := h.leftovers(t)
+	cycles := 50
+	if v := os.Getenv("CYCLES"); v != "" {
+		var err error
+		cycles, err = strconv.Atoi(v)
+		assert.NilError(t, err)
+	}
+	call := func(method, path, body string) {
+		t.Helper()
+		if r := d.API(t, method, path, body); r.Status >= 300 {
+			t.Fatalf("%s %s: %d %s", method, path, r.Status, r.Message())
+		}
+	}
+	limits := `"NetEgressRate":8000000,"NetIngressRate":8000000,"NetClassID":1048577`
+	call(http.MethodPost, "/containers/create?name=c1", `{"Image":"busybox","Cmd":["sleep","inf"],"HostConfig":{`+limits+`}}`)
+	for i := range cycles {
+		call(http.MethodPost, "/containers/c1/start", "")
+		call(http.MethodPost, "/networks/n1/connect", `{"Container":"c1"}`)
+		switch i % 3 {
+		case 0:
+			call(http.MethodPost, "/containers/c1/update", `{"NetEgressRate":-1,"NetClassID":0}`)
+			call(http.MethodPost, "/containers/c1/update", `{`+limits+`}`)
+		case 1:
+			call(http.MethodPost, "/networks/n1/disconnect", `{"Container":"c1"}`)
+			call(http.MethodPost, "/networks/n1/connect", `{"Container":"c1"}`)
+		}
+		if i%10 == 9 {
+			d.Kill(t)
+			d.StartAgain(t)
+		} else {
+			call(http.MethodPost, "/containers/c1/kill", "")
+			call(http.MethodPost, "/containers/c1/wait", "")
+		}
+		call(http.MethodPost, "/networks/n1/disconnect", `{"Container":"c1","Force":true}`)
+	}
+	call(http.MethodDelete, "/containers/c1?force=1", "")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
+func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	d.Must(t, "network", "create", "-d", "macvlan", "-o", "parent="+uplink, "mac")
+	d.Must(t, "run", "-d", "--name", "c1", "busybox", "sleep", "inf")
+	for _, tc := range []struct{ args, words string }{
+		{"--network=none --net-egress-rate=8mbit", "--net-egress-rate=8000000 no network"},
+		{"--network=none --net-classid=10:1", "--net-classid=10:1 no network"},
+		{"--network=container:c1 --net-ingress-rate=8mbit", "--net-ingress-rate=8000000 another one"},
+		{"--network=container:c1 --net-prio=lo:1", "--net-prio=lo:1 another one"},
+		{"--network=host --net-egress-rate=8mbit", "--net-egress-rate=8000000 --network=host use a bridge network"},
+		{"--network=mac --net-egress-rate=8mbit", "--net-egress-rate=8000000 mac macvlan CAP_NET_ADMIN bridge"},
+		{"--network=mac --net-classid=10:1", "--net-classid=10:1 mac macvlan bridge"},
+		{"--net-egress-rate=1000", "--net-egress-rate=1000 too low MTU 6072"},
+		{"--net-prio=nosuch0:1", "--net-prio=nosuch0:1 nosuch0"},
+	} {
+		args := append([]string{"run", "--rm", "--name", "refused"}, strings.Fields(tc.args)...)
+		r := d.Docker(t, append(args, "busybox", "true")...)
+		if r.Code == 0 {
+			t.Errorf("%s was taken", tc.args)
+		}
+		wantWords(t, r.Stderr, strings.Fields(tc.words)...)
+	}
+	// Not live either, and then the container is not connected.
+	d.Must(t, "update", "--net-egress-rate=8mbit", "c1")
+	r := d.Docker(t, "network", "connect", "mac", "c1")
+	if r.Code == 0 {
+		t.Error("a limited container was connected to a macvlan network")
+	}
+	wantWords(t, r.Stderr, "macvlan")
+	var networks map[string]json.RawMessage
+	assert.NilError(t, json.Unmarshal([]byte(d.Must(t, "inspect", "-f", "{{json .NetworkSettings.Networks}}", "c1")), &networks))
+	assert.Equal(t, len(networks), 1, fmt.Sprint(networks))
+
+	d.Must(t, "run", "-d", "--name", "m1", "--network", "mac", "busybox", "sleep", "inf")
+	r = d.Docker(t, "update", "--net-ingress-rate=8mbit", "m1")
+	if r.Code == 0 {
+		t.Error("a container on a macvlan network was limited")
+	}
+	wantWords(t, r.Stderr, "--net-ingress-rate=8000000", "macvlan")
+}
+
+// On cgroup v2 a BPF program on the container's cgroup sets the priority.
+func TestNetClassInTheHostsNetworkV2(t *testing.T) {
+	require.NetRate(t)
+	require.CgroupV2(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS, "--live-restore")
+	d.Must(t, "run", "-d", "--name=c1", "--network=host", "--net-classid=10:1", "busybox", "sleep", "inf")
+	d.Must(t, "run", "-d", "--name=other", "--network=host", "busybox", "sleep", "inf")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside6), "10:1")
+	assert.Equal(t, h.classOf(t, d, "other", outside4), classOther)
+	d.Must(t, "update", "--net-classid=0", "--net-prio="+uplink+":"+strconv.Itoa(0x100003), "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	d.Kill(t)
+	d.StartAgain(t)
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	d.Must(t, "modresources", "--net-prio=lo:5", "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), classOther)
+}
+
+// On cgroup v1 it is for a filter of the administrator's to use the class; the
+// priority counts by itself.
+func TestNetClassInTheHostsNetworkV1(t *testing.T) {
+	require.NetRate(t)
+	require.NetCgroups(t)
+	d := setup(t)
+	h := addUplink(t, netns.Current(t))
+	t.Cleanup(func() { h.Must(t, "ip", "link", "del", uplink) })
+	h.Must(t, "tc", "filter", "add", "dev", uplink, "parent", uplinkHTB, "protocol", "all", "prio", "1", "handle", "1:", "cgroup")
+	d.Must(t, "run", "-d", "--name=c1", "--network=host", "--net-classid=10:1", "busybox", "sleep", "inf")
+	d.Must(t, "run", "-d", "--name=c2", "--network=host", "--net-prio="+uplink+":"+strconv.Itoa(0x100003), "busybox", "sleep", "inf")
+	g1, g2 := d.Cgroup(t, "c1"), d.Cgroup(t, "c2")
+	class := func() string { return readFile(t, g1, "net_cls", "net_cls.classid") }
+	prios := func() string { return readFile(t, g2, "net_prio", "net_prio.ifpriomap") }
+	assert.Equal(t, class(), "1048577")
+	assert.Assert(t, strings.Contains(prios(), uplink+" 1048579"), prios())
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+
+	d.Must(t, "update", "--net-classid=10:3", "c1")
+	assert.Equal(t, class(), "1048579")
+	d.Must(t, "update", "--net-classid=0", "c1")
+	assert.Equal(t, class(), "0")
+	// The filter comes before the priority.
+	h.Must(t, "tc", "filter", "del", "dev", uplink, "parent", uplinkHTB)
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), classOther)
+	assert.Equal(t, h.classOf(t, d, "c2", outside4), "10:3")
+	d.Must(t, "update", "--net-prio="+uplink+":"+strconv.Itoa(0x100001), "c2")
+	assert.Equal(t, h.classOf(t, d, "c2", outside4), "10:1")
+	d.Must(t, "modresources", "--net-prio=lo:5", "c2")
+	assert.Assert(t, strings.Contains(prios(), uplink+" 0") && strings.Contains(prios(), "lo 5"), prios())
+}
+
+func readFile(t *testing.T, g cgroupfs.Group, controller, name string) string {
+	t.Helper()
+	dir, err := g.Dir(controller)
+	assert.NilError(t, err)
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	assert.NilError(t, err)
+	return strings.TrimSpace(string(b))
+}
+
+func TestAHierarchyThatIsNotMountedIsNamed(t *testing.T) {
+	require.NetRate(t)
+	require.CgroupV1(t)
+	if require.Has("net-cgroups") {
+		t.Skip("net_cls and net_prio are mounted")
+	}
+	d := setup(t)
+	r := d.Docker(t, "create", "--network=host", "--net-classid=10:1", "busybox")
+	if r.Code == 0 {
+		t.Error("--net-classid was taken")
+	}
+	wantWords(t, r.Stderr, "--net-classid=10:1", "mount -t cgroup -o net_cls net_cls /sys/fs/cgroup/net_cls")
+	r = d.Docker(t, "create", "--network=host", "--net-prio=lo:5", "busybox")
+	if r.Code == 0 {
+		t.Error("--net-prio was taken")
+	}
+	wantWords(t, r.Stderr, "--net-prio=lo:5", "mount -t cgroup -o net_prio net_prio /sys/fs/cgroup/net_prio")
+}
+
+func TestNetFeaturesAreSaid(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS)
+	features := func() string {
+		return d.API(t, http.MethodGet, "/_ping", "").Header.Get("Docker-Resource-Features")
+	}
+	wantWords(t, features(), "net-class", "net-rate")
+}
+
+// TestACrashInMidUpdateLeavesNoMixture for the network, whose state is in
+// qdiscs and rules and not in files that the runtime writes.
+func TestACrashInMidUpdateLeavesNoMixtureOfNetworkLimits(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t)
+	d := daemon.NewIn(t, h.NS, "--live-restore")
+	n, seed := kills(t)
+	n = min(n, 40)
+	t.Logf("%d kills, SEED=%d", n, seed)
+	random := rand.New(rand.NewPCG(seed, seed))
+
+	d.Must(t, "run", "-d", "--name=c1", "--memory=64m", "busybox", "sleep", "inf")
+	type limits struct{ inspect, kernel string }
+	look := func() limits {
+		return limits{
+			d.Must(t, "inspect", "-f", "{{.HostConfig.NetEgressRate}} {{.HostConfig.NetIngressRate}} {{.HostConfig.NetClassID}} {{.HostConfig.Memory}}", "c1"),
+			h.leftovers(t) + readFile(t, d.Cgroup(t, "c1"), "memory", memoryMax(t)),
+		}
+	}
+	bodies := []string{
+		`{"NetEgressRate":8000000,"NetIngressRate":-1,"NetClassID":0,"Memory":67108864,"MemorySwap":67108864}`,
+		`{"NetEgressRate":16000000,"NetIngressRate":8000000,"NetClassID":1048577,"Memory":134217728,"MemorySwap":134217728}`,
+	}
+	var sets [2]limits
+	var window time.Duration
+	for i, body := range bodies {
+		start := time.Now()
+		r := d.API(t, http.MethodPost, "/containers/c1/update", body)
+		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+		window = time.Since(start) * 3 / 2
+		sets[i] = look()
+	}
+	assert.Assert(t, sets[0].kernel != sets[1].kernel)
+	now, took := 1, 0
+	for i := range n {
+		next := 1 - now
+		delay := time.Duration(random.Int64N(int64(window)))
+		done := make(chan bool, 1)
+		go func() {
+			r, err := d.TryAPI(http.MethodPost, "/containers/c1/update", bodies[next])
+			done <- err == nil && r.Status == http.StatusOK
+		}()
+		time.Sleep(delay)
+		d.Kill(t)
+		said := <-done
+		d.StartAgain(t)
+		switch got := look(); {
+		case got == sets[next]:
+			now = next
+			took++
+		case said || got != sets[now]:
+			t.Fatalf("kill %d after %v, told that it is done: %t: want set %d:\n%+v\ngot:\n%+v", i, delay, said, next, sets[next], got)
+		}
+	}
+	t.Logf("%d times the new settings, %d times the old ones", took, n-took)
+}
+
+func memoryMax(t *testing.T) string {
+	t.Helper()
+	if require.Has("v2") {
+		return "memory.max"
+	}
+	return "memory.limit_in_bytes"
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package daemon
+
+import (
+	"fmt"
+	"runtime"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/docker/docker/libnetwork"
+	"github.com/docker/docker/pkg/sysinfo"
+)
+
+// verifyNet refuses every network limit: only Linux has them.
+func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, _ bool) error {
+	if flags := limitFlags(netLimits(hostConfig.Resources)); flags != "" {
+		return fmt.Errorf("%s cannot be enforced: %s does not support it", flags, runtime.GOOS)
+	}
+	return nil
+}
+
+func (*Daemon) checkNetUpdate(*container.Container, containertypes.Resources) error { return nil }
+
+func (*Daemon) limitEndpoint(*container.Container, *libnetwork.Network, *libnetwork.Endpoint) error {
+	return nil
+}
+
+func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containertypes.Resources, *libcontainerdtypes.Resources) error {
+	return nil
+}
+
+func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, containertypes.Resources) error {
+	return nil
+}
+
+func (*Daemon) restoreNet(map[string]*container.Container) {}
+
+func (*Daemon) canLimitNet() (class, rate bool) { return false, false }

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netlimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/containerd/log"
+	"github.com/docker/docker/libnetwork/iptables"
+	"github.com/docker/docker/libnetwork/ns"
+	"github.com/vishvananda/netlink"
+)
+
+// Limited is an endpoint and what it is limited to.
+type Limited struct {
+	Endpoint
+	Settings
+}
+
+// mu serialises all changes, and guards known: the endpoints that have limits,
+// or may have any, after an error.
+var (
+	mu    sync.Mutex
+	known = map[string]knownLimits{}
+)
+
+type knownLimits struct {
+	Limited
+	uncertain bool
+}
+
+func (k knownLimits) mayHaveRules() bool { return k.uncertain || k.classifies() }
+func (k knownLimits) mayHaveIfb() bool   { return k.uncertain || k.Egress != 0 }
+
+// handle is replaced by tests that work in a network namespace of their own.
+var handle = func() *netlink.Handle { return ns.NlHandle().Handle }
+
+// Set makes s what the endpoint is limited to, whatever it was before, and
+// reads it back from the kernel. After an error something in between may be in
+// force: call it again with what was in force before.
+func Set(ep Endpoint, s Settings) error {
+	mu.Lock()
+	defer mu.Unlock()
+	return set(ep, s, known[ep.ID].mayHaveRules())
+}
+
+// set needs to be told if the endpoint may have rules that it should not have,
+// since to look costs a process each time.
+func set(ep Endpoint, s Settings, hasRules bool) error {
+	nlh := handle()
+	w, err := look(nlh)
+	if err != nil {
+		return err
+	}
+	// Whatever fails from here on, Forget has to look for all of it.
+	known[ep.ID] = knownLimits{Limited{ep, s}, true}
+	if err := setRates(nlh, w, ep.ID, s); err != nil {
+		return err
+	}
+	if s.classifies() || hasRules {
+		rules := classRules(ep, s)
+		if s.classifies() && len(rules) == 0 {
+			return errors.New("the endpoint has no address that its packets could be known by")
+		}
+		if err := changeRules(func(id string) bool { return id == ep.ID }, rules); err != nil {
+			return fmt.Errorf("classifying what goes out: %w", err)
+		}
+		if err := verifyRules(ep.ID, rules); err != nil {
+			return fmt.Errorf("the class of what goes out was not applied: %w", err)
+		}
+	}
+	if w, err = look(nlh); err != nil {
+		return err
+	}
+	if err := verifyRates(nlh, w, ep.ID, s); err != nil {
+		return fmt.Errorf("the rate was not applied: %w", err)
+	}
+	if s.IsZero() {
+		delete(known, ep.ID)
+	} else {
+		known[ep.ID] = knownLimits{Limited{ep, s}, false}
+	}
+	return nil
+}
+
+// Forget removes all that outlives the interface of an endpoint that is being
+// deleted.
+func Forget(endpointID string) {
+	mu.Lock()
+	defer mu.Unlock()
+	k, ok := known[endpointID]
+	if !ok {
+		return
+	}
+	delete(known, endpointID)
+	logger := log.G(context.TODO()).WithField("endpoint", endpointID)
+	if k.mayHaveRules() {
+		if err := changeRules(func(id string) bool { return id == endpointID }, nil); err != nil {
+			logger.WithError(err).Warn("the rules for the network class of an endpoint could not be removed")
+		}
+	}
+	if k.mayHaveIfb() {
+		nlh := handle()
+		w, err := look(nlh)
+		if err == nil {
+			err = delIfb(nlh, w, endpointID)
+		}
+		if err != nil {
+			logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
+		}
+	}
+}
+
+// Sync is for a daemon that starts: it gives the endpoints of its running
+// containers what limits they should have, which may be none, and removes ifbs
+// and rules of endpoints that have no interface any more. Those that have one
+// but are not in live belong to another daemon. It returns the errors of the
+// endpoints in live, by ID.
+func Sync(live []Limited) map[string]error {
+	mu.Lock()
+	defer mu.Unlock()
+	errs := map[string]error{}
+	w, err := look(handle())
+	if err != nil {
+		for _, l := range live {
+			errs[l.ID] = err
+		}
+		return errs
+	}
+	hasRules := map[string]bool{}
+	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+		// No iptables, no rules.
+		t, _ := readClassTable(version)
+		for _, r := range t.rules {
+			hasRules[r.endpoint] = true
+		}
+	}
+	for _, l := range live {
+		end := w.ends[l.ID]
+		if l.IsZero() && !hasRules[l.ID] && w.ifbs[l.ID] == nil && (end == nil || w.tbf(end) == nil) {
+			continue
+		}
+		if err := set(l.Endpoint, l.Settings, hasRules[l.ID]); err != nil {
+			errs[l.ID] = err
+		}
+	}
+	if err := sweep(); err != nil {
+		log.G(context.TODO()).WithError(err).Warn("could not remove all network limits that were left over")
+	}
+	return errs
+}
+
+func sweep() error {
+	nlh := handle()
+	w, err := look(nlh)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for id := range w.ifbs {
+		if w.ends[id] == nil {
+			errs = append(errs, delIfb(nlh, w, id))
+		}
+	}
+	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+		t, err := readClassTable(version)
+		if err != nil {
+			continue
+		}
+		stale := func(id string) bool { return w.ends[id] == nil }
+		if t.chain && (len(t.rules) == 0 || slices.ContainsFunc(t.rules, func(r classRule) bool { return stale(r.endpoint) })) {
+			errs = append(errs, changeRulesOf(version, stale, nil))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Replay puts the rules back that a reload of firewalld has thrown away.
+func Replay() {
+	mu.Lock()
+	defer mu.Unlock()
+	for id, l := range known {
+		if !l.classifies() {
+			continue
+		}
+		rules := classRules(l.Endpoint, l.Settings)
+		if err := changeRules(func(e string) bool { return e == id }, rules); err != nil {
+			log.G(context.TODO()).WithError(err).WithField("endpoint", id).Error("the network class of an endpoint is lost")
+		}
+	}
+}
