@@ -68,9 +68,11 @@ $(TOOLS): $(BIN)/%: FORCE | packages
 $(GO_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
 	@$(BIN)/tree make $(GO_TREES) >$(B)/tree.log || { cat $(B)/tree.log; exit 1; }
 
-$(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree
-$(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree
-$(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree
+# A tree has links to our files, so that what is in them does not change .tree.
+own = $(shell find $(1) -type f)
+$(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree $(call own,moby)
+$(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree $(call own,cli moby)
+$(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree $(call own,runc)
 $(BIN)/runc-stock: $(B)/src/stock-runc/.tree
 $(BIN)/containerd $(BIN)/containerd-shim-runc-v2: $(B)/src/containerd/.tree
 $(OURS:%=$(BIN)/%): $(B)/commit

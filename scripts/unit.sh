@@ -3,7 +3,7 @@
 # Unit tests, as `go test -json`:
 #
 #   scripts/unit.sh ours                 our tools and test helpers
-#   scripts/unit.sh docs                 docker/cli's generated pages are in sync
+#   scripts/unit.sh docs                 docker/cli's generated pages are in sync, its man pages can be made
 #   scripts/unit.sh moby|cli|runc|cgroups [PACKAGE...]
 #
 # For a tree: upstream's tests and ours in every package that a hook or a file
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 touched() { # touched TREE OWNFOLDER: packages with a hooked or an own .go file
 	{
 		sed -n 's|^+++ b/\(.*\.go\)$|\1|p' "patches/$1"/*.patch
-		(cd "$2" && find . -name '*.go' -not -path './vendor/*' -not -path './docs/*' -printf '%P\n')
+		(cd "$2" && find . -name '*.go' -not -path './vendor/*' -not -path './docs/*' -not -path './man/*' -printf '%P\n')
 	} | xargs -n 1 dirname | sort -u | sed 's|^|./|; s|^\./\.$|.|'
 }
 
@@ -28,7 +28,7 @@ flags=(-json -count=1 -run "${RUN:-.}")
 modules=()
 case $suite in
 ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/cmd/... ;;
-docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen ./docs/generate ;;
+docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen,manpages ./docs/generate ./man ;;
 moby | cli) modules=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
 runc) modules=(-mod=readonly -tags seccomp) own=runc ;;
 cgroups)

@@ -6,17 +6,20 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/cgroups/v3"
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
@@ -31,6 +34,12 @@ import (
 const (
 	unifiedGPUPriority = "gpu.priority"
 	unifiedGPUMemory   = "gpu.memory.max"
+)
+
+// How the limit files of cgroup v1 and v2 spell "no limit".
+const (
+	gpuFileUnlimitedV1 = "18446744073709551615"
+	gpuFileUnlimitedV2 = "max"
 )
 
 // gpuFeatureV1 is the annotation in `<runtime> features` by which a runtime
@@ -48,40 +57,55 @@ func verifyGPU(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sy
 	if !namesGPU(limits) {
 		return nil
 	}
-	if daemonCfg.IsRootless() {
-		return fmt.Errorf("%s cannot be enforced by a rootless daemon: the gpu cgroup controller is not delegated to users; run dockerd as root", gpuFlags(limits))
+	obstacle := gpuHostObstacle(daemonCfg, sysInfo)
+	// The runtime in an update request is filled in with the default and says
+	// nothing of the container: see checkGPUUpdate.
+	if obstacle == nil && !update {
+		obstacle = gpuRuntimeObstacle(daemonCfg, hostConfig.Runtime, limits, sysInfo.CgroupUnified)
 	}
-	if !sysInfo.GPU {
-		return fmt.Errorf("%s cannot be enforced: %s", gpuFlags(limits), sysInfo.GPUReason)
-	}
-	if update {
-		// The runtime in an update request is filled in with the default
-		// and says nothing of the container: see checkGPUUpdate.
-		return nil
-	}
-	return verifyGPURuntime(daemonCfg, hostConfig.Runtime, limits, sysInfo.CgroupUnified)
+	return gpuRefusal(limits, obstacle)
 }
 
-// verifyGPURuntime refuses a runtime that does not say that it applies the GPU
-// limits. A runtime configured by type has no features to ask for.
-func verifyGPURuntime(daemonCfg *configStore, runtime string, limits containertypes.Resources, cgroupV2 bool) error {
+func gpuRefusal(limits containertypes.Resources, obstacle error) error {
+	if obstacle == nil {
+		return nil
+	}
+	return fmt.Errorf("%s cannot be enforced: %w", gpuFlags(limits), obstacle)
+}
+
+// gpuHostObstacle says why no GPU limit can be enforced on this host, nil if
+// they can.
+func gpuHostObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo) error {
+	switch {
+	case daemonCfg.IsRootless():
+		return errors.New("the daemon is rootless, and the gpu cgroup controller is not delegated to users; run dockerd as root")
+	case !sysInfo.GPU:
+		return errors.New(sysInfo.GPUReason)
+	default:
+		return nil
+	}
+}
+
+// gpuRuntimeObstacle says what a runtime lacks to enforce these limits, nil for
+// nothing. A runtime configured by type has no features to ask for.
+func gpuRuntimeObstacle(daemonCfg *configStore, runtime string, limits containertypes.Resources, cgroupV2 bool) error {
 	if runtime == "" {
 		runtime = daemonCfg.Runtimes.Default
 	}
 	features := daemonCfg.Runtimes.Features(runtime)
 	if features == nil {
-		return fmt.Errorf("%s cannot be enforced by runtime %q: it does not answer \"features\"; use the runc that comes with this dockerd", gpuFlags(limits), runtime)
+		return fmt.Errorf("runtime %q does not answer \"features\"; use the runc that comes with this dockerd", runtime)
 	}
 	if cgroupV2 {
 		if l := features.Linux; l == nil || l.Cgroup == nil || l.Cgroup.V2 == nil || !*l.Cgroup.V2 {
-			return fmt.Errorf("%s cannot be enforced by runtime %q: it does not support cgroup v2; use the runc that comes with this dockerd", gpuFlags(limits), runtime)
+			return fmt.Errorf("runtime %q does not support cgroup v2; use the runc that comes with this dockerd", runtime)
 		}
 		return nil
 	}
 	keys := strings.Split(features.Annotations[gpuFeatureV1], ",")
 	for key := range gpuUnified(limits) {
 		if !slices.Contains(keys, key) {
-			return fmt.Errorf("%s cannot be enforced by runtime %q on cgroup v1: it does not take %s; use the runc that comes with this dockerd", gpuFlags(limits), runtime, key)
+			return fmt.Errorf("runtime %q does not take %s on cgroup v1; use the runc that comes with this dockerd", runtime, key)
 		}
 	}
 	return nil
@@ -94,8 +118,8 @@ func (daemon *Daemon) checkGPUUpdate(ctr *container.Container, update *container
 	if !namesGPU(limits) {
 		return nil
 	}
-	err := verifyGPURuntime(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
-	if err != nil {
+	obstacle := gpuRuntimeObstacle(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
+	if err := gpuRefusal(limits, obstacle); err != nil {
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
 	}
 	return nil
@@ -119,7 +143,7 @@ func gpuUnified(r containertypes.Resources) map[string]string {
 
 func gpuMemoryString(limit int64) string {
 	if limit == gpuUnlimited {
-		return "max"
+		return gpuFileUnlimitedV2
 	}
 	return strconv.FormatInt(limit, 10)
 }
@@ -169,7 +193,7 @@ func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
 		if !v2 {
 			name = "gpu.max_mem_in_bytes"
 			if *r.GPUMemory == gpuUnlimited {
-				value = "18446744073709551615"
+				value = gpuFileUnlimitedV1
 			}
 		}
 		want[name] = value
@@ -186,6 +210,15 @@ func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
 	}
 	return nil
 }
+
+// cgroupMounts lists the mounted hierarchies. Like sysinfo it looks once: the
+// list of all mounts is long where many containers run, and stats are asked for
+// each of them every second.
+var cgroupMounts = sync.OnceValues(func() ([]*mountinfo.Info, error) {
+	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return m.FSType != "cgroup" && m.FSType != "cgroup2", false
+	})
+})
 
 // containerCgroupDir returns the directory of a container's cgroup in the
 // hierarchy of controller, and whether that is the cgroup v2 one.
@@ -207,16 +240,14 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 			path = path[:i+j]
 		}
 	}
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		if isV1 {
-			return m.FSType != "cgroup" || !slices.Contains(strings.Split(m.VFSOptions, ","), controller), false
-		}
-		return m.FSType != "cgroup2", false
-	})
+	mounts, err := cgroupMounts()
 	if err != nil {
 		return "", false, err
 	}
 	for _, m := range mounts {
+		if isV1 && (m.FSType != "cgroup" || !slices.Contains(strings.Split(m.VFSOptions, ","), controller)) || !isV1 && m.FSType != "cgroup2" {
+			continue
+		}
 		// In a nested daemon the mount may show only a part of the hierarchy.
 		if rel, err := filepath.Rel(m.Root, path); err == nil && filepath.IsLocal(rel) {
 			return filepath.Join(m.Mountpoint, rel), !isV1, nil
@@ -225,9 +256,22 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 	return "", false, fmt.Errorf("no mount of the %s cgroup hierarchy shows %s", controller, path)
 }
 
-// canLimitGPU tells whether both limits can be enforced with the default runtime.
-func (daemon *Daemon) canLimitGPU() bool {
+// gpuResourceLimits tells whether both limits can be enforced with the default
+// runtime.
+func (daemon *Daemon) gpuResourceLimits() system.ResourceLimits {
 	one := int64(1)
-	hostConfig := &containertypes.HostConfig{Resources: containertypes.Resources{GPUPriority: &one, GPUMemory: &one}}
-	return verifyGPU(daemon.config(), hostConfig, daemon.RawSysInfo(), false) == nil
+	limits := containertypes.Resources{GPUPriority: &one, GPUMemory: &one}
+	daemonCfg, sysInfo := daemon.config(), daemon.RawSysInfo()
+	obstacle := gpuHostObstacle(daemonCfg, sysInfo)
+	if obstacle == nil {
+		obstacle = gpuRuntimeObstacle(daemonCfg, "", limits, sysInfo.CgroupUnified)
+	}
+	switch {
+	case obstacle != nil:
+		return system.ResourceLimits{Reason: obstacle.Error()}
+	case sysInfo.CgroupUnified:
+		return system.ResourceLimits{Backend: "gpu controller of cgroup v2"}
+	default:
+		return system.ResourceLimits{Backend: "gpu controller of cgroup v1"}
+	}
 }

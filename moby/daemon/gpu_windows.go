@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 )
 
@@ -28,4 +29,6 @@ func (daemon *Daemon) checkGPUUpdate(*container.Container, *containertypes.HostC
 // verifyGPUApplied has nothing to read.
 func verifyGPUApplied(string, int, containertypes.Resources) error { return nil }
 
-func (daemon *Daemon) canLimitGPU() bool { return false }
+func (daemon *Daemon) gpuResourceLimits() system.ResourceLimits {
+	return system.ResourceLimits{Reason: "Windows has no gpu cgroup controller"}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
@@ -41,29 +42,40 @@ func verifyBlkio(daemonCfg *configStore, hostConfig *containertypes.HostConfig, 
 	if update && named > 0 && daemonCfg.IsRootless() {
 		return errors.New("--device-read-bps and the like cannot be changed by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root")
 	}
-	switch {
-	case flags == "":
+	if flags == "" {
 		return nil
+	}
+	if err := blkioObstacle(daemonCfg, sysInfo); err != nil {
+		return fmt.Errorf("%s cannot be enforced: %w", flags, err)
+	}
+	return nil
+}
+
+// blkioObstacle says why no disk can be limited on this host.
+func blkioObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo) error {
+	switch {
 	case daemonCfg.IsRootless():
-		return fmt.Errorf("%s cannot be enforced by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root", flags)
-	case canThrottle(sysInfo):
+		return errors.New("the daemon is rootless, and no block I/O controller is delegated to it; run dockerd as root")
+	case sysInfo.BlkioReadBpsDevice && sysInfo.BlkioWriteBpsDevice && sysInfo.BlkioReadIOpsDevice && sysInfo.BlkioWriteIOpsDevice:
 		return nil
 	case sysInfo.CgroupUnified:
-		return fmt.Errorf("%s cannot be enforced: cgroup v2 has no io controller here: the kernel needs CONFIG_BLK_CGROUP and CONFIG_BLK_DEV_THROTTLING", flags)
+		return errors.New("cgroup v2 has no io controller here: the kernel needs CONFIG_BLK_CGROUP and CONFIG_BLK_DEV_THROTTLING")
 	default:
-		return fmt.Errorf("%s cannot be enforced: there is no blkio hierarchy that throttles: the kernel needs CONFIG_BLK_DEV_THROTTLING, and `mount -t cgroup -o blkio blkio /sys/fs/cgroup/blkio` before dockerd starts", flags)
+		return errors.New("there is no blkio hierarchy that throttles: the kernel needs CONFIG_BLK_DEV_THROTTLING, and `mount -t cgroup -o blkio blkio /sys/fs/cgroup/blkio` before dockerd starts")
 	}
 }
 
-func canThrottle(sysInfo *sysinfo.SysInfo) bool {
-	return sysInfo.BlkioReadBpsDevice && sysInfo.BlkioWriteBpsDevice && sysInfo.BlkioReadIOpsDevice && sysInfo.BlkioWriteIOpsDevice
-}
-
-// canLimitBlkio tells whether the disks behind a container can be limited.
-func (daemon *Daemon) canLimitBlkio() bool {
-	two := int64(minBlkioRate)
-	hostConfig := &containertypes.HostConfig{Resources: containertypes.Resources{BlkioReadLimit: &two}}
-	return verifyBlkio(daemon.config(), hostConfig, daemon.RawSysInfo(), false) == nil
+// blkioResourceLimits tells whether the disks behind a container can be limited.
+func (daemon *Daemon) blkioResourceLimits() system.ResourceLimits {
+	sysInfo := daemon.RawSysInfo()
+	switch err := blkioObstacle(daemon.config(), sysInfo); {
+	case err != nil:
+		return system.ResourceLimits{Reason: err.Error()}
+	case sysInfo.CgroupUnified:
+		return system.ResourceLimits{Backend: "io controller of cgroup v2"}
+	default:
+		return system.ResourceLimits{Backend: "blkio controller of cgroup v1"}
+	}
 }
 
 // withLimits puts limits of ours into the spec, as far as they go there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 )
@@ -26,7 +27,9 @@ func verifyLimits(r containertypes.Resources) error {
 	return nil
 }
 
-func (daemon *Daemon) canLimitBlkio() bool { return false }
+func (daemon *Daemon) blkioResourceLimits() system.ResourceLimits {
+	return system.ResourceLimits{Reason: "Windows has no limits for the disks behind a container"}
+}
 
 // blkioUpdate has nothing to add: verifyLimits refuses before it is called.
 func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes.Resources, containertypes.Resources, containertypes.Resources, bool) (func() error, error) {

@@ -18,6 +18,7 @@ import (
 	coci "github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
@@ -501,14 +502,35 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 	}
 }
 
-// canLimitNet tells what can be enforced on some network of this host.
-func (daemon *Daemon) canLimitNet() (class, rate bool) {
-	cfg := daemon.config()
-	can := func(mode containertypes.NetworkMode, limits containertypes.Resources) bool {
-		return canEnforceNet(cfg, mode, limits, daemon.RawSysInfo().CgroupUnified) == nil
+// netResourceLimits tells by what class and rate are enforced, on the networks
+// of this host that can do it at all.
+func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
+	cfg, unified := daemon.config(), daemon.RawSysInfo().CgroupUnified
+	id, bits := uint32(1), int64(minNetRate)
+	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
+		return canEnforceNet(cfg, mode, limits, unified)
 	}
-	id, bits := uint32(1), int64(1)
 	byClass := containertypes.Resources{NetClassID: &id}
-	class = can("bridge", byClass) || can("host", byClass)
-	return class, can("bridge", containertypes.Resources{NetEgressRate: &bits})
+	var backends []string
+	onBridge, onHost := obstacle("bridge", byClass), obstacle("host", byClass)
+	if onBridge == nil {
+		backends = append(backends, "iptables (bridge networks)")
+	}
+	switch {
+	case onHost != nil:
+	case unified:
+		backends = append(backends, "BPF program of cgroup v2 (host network)")
+	default:
+		backends = append(backends, "net_cls and net_prio controllers of cgroup v1 (host network)")
+	}
+	class.Backend = strings.Join(backends, ", ")
+	if class.Backend == "" {
+		class.Reason = fmt.Sprintf("bridge networks: %v; host network: %v", onBridge, onHost)
+	}
+	if err := obstacle("bridge", containertypes.Resources{NetEgressRate: &bits}); err != nil {
+		rate.Reason = err.Error()
+	} else {
+		rate.Backend = "queueing disciplines (bridge networks)"
+	}
+	return class, rate
 }

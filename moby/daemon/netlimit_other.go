@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork"
@@ -39,4 +40,7 @@ func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, c
 
 func (*Daemon) restoreNet(map[string]*container.Container) {}
 
-func (*Daemon) canLimitNet() (class, rate bool) { return false, false }
+func (*Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
+	none := system.ResourceLimits{Reason: runtime.GOOS + " has no such limits"}
+	return none, none
+}

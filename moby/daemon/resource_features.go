@@ -2,25 +2,56 @@
 
 package daemon
 
-// ResourceFeatures names the resources that this host can limit now, beyond
-// what every daemon can: "gpu" for GPUPriority and GPUMemory with the default
-// runtime, "blkio-limit" for BlkioReadLimit and its like, "net-class" for
-// NetClassID and NetPriorities, "net-rate" for NetEgressRate and
+import (
+	"strings"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/system"
+)
+
+// resourceLimits lists the kinds of limits that this daemon knows beyond
+// upstream's, and whether the host can enforce them now with the default
+// runtime.
+func (daemon *Daemon) resourceLimits() []system.ResourceLimits {
+	kind := func(feature string, r system.ResourceLimits, fields ...string) system.ResourceLimits {
+		r.Feature, r.Fields = feature, fields
+		return r
+	}
+	class, rate := daemon.netResourceLimits()
+	return []system.ResourceLimits{
+		kind("gpu", daemon.gpuResourceLimits(), "GPUMemory", "GPUPriority"),
+		kind("blkio-limit", daemon.blkioResourceLimits(), "BlkioReadIOpsLimit", "BlkioReadLimit", "BlkioWriteIOpsLimit", "BlkioWriteLimit"),
+		kind("net-class", class, "NetClassID", "NetPriorities"),
+		kind("net-rate", rate, "NetEgressRate", "NetIngressRate"),
+	}
+}
+
+// ResourceFeatures names the kinds of limits that this host can enforce now,
+// beyond what every daemon can: "gpu" for GPUPriority and GPUMemory with the
+// default runtime, "blkio-limit" for BlkioReadLimit and its like, "net-class"
+// for NetClassID and NetPriorities, "net-rate" for NetEgressRate and
 // NetIngressRate. It may be empty.
 func (daemon *Daemon) ResourceFeatures() []string {
+	return enforced(daemon.resourceLimits())
+}
+
+func enforced(limits []system.ResourceLimits) []string {
 	features := []string{}
-	if daemon.canLimitGPU() {
-		features = append(features, "gpu")
-	}
-	if daemon.canLimitBlkio() {
-		features = append(features, "blkio-limit")
-	}
-	class, rate := daemon.canLimitNet()
-	if class {
-		features = append(features, "net-class")
-	}
-	if rate {
-		features = append(features, "net-rate")
+	for _, l := range limits {
+		if l.Backend != "" {
+			features = append(features, l.Feature)
+		}
 	}
 	return features
+}
+
+// fillResourceInfo is the part of /info that tells what /_ping does, and why.
+func (daemon *Daemon) fillResourceInfo(v *system.Info) {
+	v.ResourceLimits = daemon.resourceLimits()
+	v.ResourceFeatures = enforced(v.ResourceLimits)
+}
+
+// fillResourceVersion gives the engine in /version the list of /_ping.
+func (daemon *Daemon) fillResourceVersion(v *types.Version) {
+	v.Components[0].Details["ResourceFeatures"] = strings.Join(daemon.ResourceFeatures(), ",")
 }

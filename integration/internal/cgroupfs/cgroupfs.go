@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Max is "no limit" in every limit file, on v1 too.
@@ -24,6 +27,7 @@ const Max = "max"
 var v1Names = map[string]string{
 	"gpu.memory.max":     "gpu.max_mem_in_bytes",
 	"gpu.memory.current": "gpu.usage_in_bytes",
+	"gpu.memory.peak":    "gpu.max_usage_in_bytes",
 	"memory.max":         "memory.limit_in_bytes",
 }
 
@@ -158,6 +162,52 @@ func (g Group) Read(file string) (string, error) {
 		text = Max
 	}
 	return text, nil
+}
+
+// notSettings are files that are no settings although they can be written: what is
+// counted and can be reset, who is in the group, and commands.
+var notSettings = regexp.MustCompile(`usage|failcnt|peak|events|pressure|stat$|^cgroup\.|^tasks$|^notify_on_release$|force_empty|reset|clone_children|ifpriomap`)
+
+// Settings reads every file that holds a setting of the group, in all
+// hierarchies, and the rules for devices where a file shows them. The keys are
+// "FOLDER/FILE", where the folder is that of the hierarchy.
+func (g Group) Settings() (map[string]string, error) {
+	all := map[string]string{}
+	for _, m := range g.mounts {
+		dir := m.join(g.v2)
+		if !m.v2 {
+			i := slices.IndexFunc(m.controllers, func(c string) bool { return g.v1[c] != "" })
+			if i < 0 {
+				continue
+			}
+			dir = m.join(g.v1[m.controllers[i]])
+		} else if g.v2 == "" {
+			continue
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			info, err := f.Info()
+			if err != nil {
+				return nil, err
+			}
+			both := info.Mode()&0o200 != 0 && info.Mode()&0o400 != 0 && !notSettings.MatchString(f.Name())
+			if f.IsDir() || !both && f.Name() != "devices.list" {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EIO) {
+				continue // not readable on this kernel, whatever its mode says
+			}
+			if err != nil {
+				return nil, err
+			}
+			all[filepath.Base(m.dir)+"/"+f.Name()] = strings.TrimSpace(string(text))
+		}
+	}
+	return all, nil
 }
 
 // Want fails the test, but does not end it, unless the file shows want.

@@ -16,10 +16,13 @@ type Container struct {
 	ID           string `json:"Id"`
 	RestartCount int
 	State        struct {
-		Status   string
-		Running  bool
-		Pid      int
-		ExitCode int
+		Status     string
+		Running    bool
+		Paused     bool
+		Restarting bool
+		Dead       bool
+		Pid        int
+		ExitCode   int
 	}
 	HostConfig struct {
 		GPUPriority    *int64

@@ -355,6 +355,37 @@ func (d *Daemon) TryAPI(method, path, body string) (Response, error) {
 	return d.call(method, path, "application/json", strings.NewReader(body))
 }
 
+// Stream sends a request whose answer does not end by itself. The caller closes
+// the body.
+func (d *Daemon) Stream(t testing.TB, path string) io.ReadCloser {
+	t.Helper()
+	resp, err := d.http.Get("http://docker" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		t.Fatalf("GET %s: %s", path, resp.Status)
+	}
+	return resp.Body
+}
+
+// Runc runs the runtime under test on the containers of this daemon, ends the
+// test if it fails, and returns its standard output.
+func (d *Daemon) Runc(t testing.TB, args ...string) string {
+	t.Helper()
+	// dockerd tells the shim this folder, and the shim adds its namespace.
+	root := filepath.Join(d.dir, "docker-run", "runtime-runc", "moby")
+	cmd := exec.Command(d.Binary("runc"), append([]string{"--root", root}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("runc %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return string(out)
+}
+
 func (d *Daemon) call(method, path, contentType string, body io.Reader) (Response, error) {
 	req, err := http.NewRequest(method, "http://docker"+path, body)
 	if err != nil {

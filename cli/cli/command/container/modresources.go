@@ -327,12 +327,11 @@ func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClie
 		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			values := slices.Clone(limitValues[f.flag])
 			args = slices.Concat(containers.GetSlice(), args)
-			if len(args) != 1 {
-				return values, cobra.ShellCompDirectiveNoFileComp
-			}
 			m := modresources{apiClient: dockerCLI.Client()}
+			// Not the number of args: completion parses the flags twice, and
+			// a list has everything twice then.
 			targets, err := m.inspect(cmd.Context(), args)
-			if err != nil {
+			if err != nil || len(targets) != 1 {
 				return values, cobra.ShellCompDirectiveNoFileComp
 			}
 			current := f.text(&targets[0].old.Resources)

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/fscommon"
 )
 
 // GpuGroup is the cgroup v1 gpu controller.
@@ -51,7 +53,28 @@ func setGpu(path, file string, value int64) error {
 	return nil
 }
 
-// GetStats reports nothing: cgroups.Stats has no place for GPU memory.
-func (s *GpuGroup) GetStats(_ string, _ *cgroups.Stats) error {
+// GetStats reports nothing where the controller is not mounted, or where some
+// other hierarchy stands in its place.
+func (s *GpuGroup) GetStats(path string, stats *cgroups.Stats) error {
+	if !cgroups.PathExists(filepath.Join(path, "gpu.usage_in_bytes")) {
+		return nil
+	}
+	var st cgroups.GpuStats
+	for file, value := range map[string]*uint64{
+		"gpu.usage_in_bytes":     &st.Memory.Usage,
+		"gpu.max_usage_in_bytes": &st.Memory.MaxUsage,
+		"gpu.failcnt":            &st.Memory.Failcnt,
+		"gpu.max_mem_in_bytes":   &st.Memory.Limit,
+	} {
+		var err error
+		if *value, err = fscommon.GetCgroupParamUint(path, file); err != nil {
+			return err
+		}
+	}
+	var err error
+	if st.Priority, err = fscommon.GetCgroupParamInt(path, "gpu.priority"); err != nil {
+		return err
+	}
+	stats.GpuStats = &st
 	return nil
 }

@@ -4,6 +4,7 @@ package fs
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,9 +115,63 @@ func TestGpuOtherHierarchy(t *testing.T) {
 }
 
 func TestGpuStats(t *testing.T) {
+	path := tempDir(t, "gpu")
+	writeFileContents(t, path, map[string]string{
+		"gpu.usage_in_bytes":     "4096\n",
+		"gpu.max_usage_in_bytes": "8192\n",
+		"gpu.failcnt":            "3\n",
+		gpuMemoryFile:            "10240\n",
+		gpuPriorityFile:          "-50\n",
+	})
+	want := cgroups.GpuStats{Memory: cgroups.MemoryData{Usage: 4096, MaxUsage: 8192, Failcnt: 3, Limit: 10240}, Priority: -50}
+	stats := cgroups.NewStats()
 	gpu := &GpuGroup{}
-	if err := gpu.GetStats(filepath.Join(t.TempDir(), "gone"), cgroups.NewStats()); err != nil {
-		t.Error(err)
+	if err := gpu.GetStats(path, stats); err != nil {
+		t.Fatal(err)
+	}
+	if stats.GpuStats == nil || *stats.GpuStats != want {
+		t.Errorf("got %+v, want %+v", stats.GpuStats, want)
+	}
+}
+
+func TestGpuStatsUnlimited(t *testing.T) {
+	path := tempDir(t, "gpu")
+	writeFileContents(t, path, map[string]string{
+		"gpu.usage_in_bytes":     "0\n",
+		"gpu.max_usage_in_bytes": "0\n",
+		"gpu.failcnt":            "0\n",
+		gpuMemoryFile:            "18446744073709551615\n",
+		gpuPriorityFile:          "0\n",
+	})
+	stats := cgroups.NewStats()
+	gpu := &GpuGroup{}
+	if err := gpu.GetStats(path, stats); err != nil {
+		t.Fatal(err)
+	}
+	if stats.GpuStats == nil || stats.GpuStats.Memory.Limit != math.MaxUint64 {
+		t.Errorf("got %+v, want limit %d", stats.GpuStats, uint64(math.MaxUint64))
+	}
+}
+
+// Without the controller, or with another hierarchy in its place, there is
+// nothing to report, and the other stats must not fail.
+func TestGpuStatsNoController(t *testing.T) {
+	gpu := &GpuGroup{}
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "gone"), tempDir(t, "gpu")} {
+		stats := cgroups.NewStats()
+		if err := gpu.GetStats(path, stats); err != nil || stats.GpuStats != nil {
+			t.Errorf("%q: got %+v, error %v, want neither", path, stats.GpuStats, err)
+		}
+	}
+}
+
+func TestGpuStatsBadFile(t *testing.T) {
+	path := tempDir(t, "gpu")
+	writeFileContents(t, path, map[string]string{"gpu.usage_in_bytes": "much\n"})
+	stats := cgroups.NewStats()
+	gpu := &GpuGroup{}
+	if err := gpu.GetStats(path, stats); err == nil || stats.GpuStats != nil {
+		t.Errorf("got %+v, error %v, want an error", stats.GpuStats, err)
 	}
 }
 

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package system
+
+import (
+	"testing"
+
+	"github.com/docker/cli/internal/test"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/system"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+	"gotest.tools/v3/golden"
+)
+
+func TestPrettyPrintInfoResourceLimits(t *testing.T) {
+	fields := []string{"GPUMemory", "GPUPriority"}
+	for _, tc := range []struct {
+		doc, golden string
+		limits      []system.ResourceLimits
+		features    []string
+	}{
+		{doc: "stock daemon", golden: "docker-info-no-swarm"},
+		{
+			doc: "enforced", golden: "docker-info-resource-limits", features: []string{"gpu"},
+			limits: []system.ResourceLimits{{Feature: "gpu", Fields: fields, Backend: "gpu controller of cgroup v2"}},
+		},
+		{
+			doc: "not enforced", golden: "docker-info-resource-limits-refused",
+			limits: []system.ResourceLimits{{Feature: "gpu", Fields: fields, Reason: "this kernel has no gpu cgroup controller; boot a kernel built with CONFIG_CGROUP_GPU"}},
+		},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			info := sampleInfoNoSwarm
+			info.ResourceLimits, info.ResourceFeatures = tc.limits, tc.features
+			cli := test.NewFakeCli(&fakeClient{})
+			assert.NilError(t, prettyPrintInfo(cli, dockerInfo{Info: &info, ClientInfo: &clientInfo{clientVersion: clientVersion{Platform: &platformInfo{Name: "Docker Engine - Community"}, Version: "24.0.0", Context: "default"}, Debug: true}}))
+			golden.Assert(t, cli.OutBuffer().String(), tc.golden+".golden")
+
+			cli = test.NewFakeCli(&fakeClient{})
+			assert.NilError(t, formatInfo(cli.Out(), dockerInfo{Info: &info}, "{{json .ResourceLimits}} {{.ResourceFeatures}}"))
+			golden.Assert(t, cli.OutBuffer().String(), tc.golden+".resources.golden")
+		})
+	}
+}
+
+func TestVersionResourceFeatures(t *testing.T) {
+	for features, want := range map[string]string{
+		"gpu": "\n  Experimental:     false\n  Resource limits:  gpu\n",
+		"":    "\n  Experimental:     false\n",
+	} {
+		details := map[string]string{"Experimental": "false"}
+		if features != "" {
+			details["ResourceFeatures"] = features
+		}
+		vi := versionInfo{Server: &types.Version{Components: []types.ComponentVersion{{Name: "Engine", Version: "28.5.2", Details: details}}}}
+		cli := test.NewFakeCli(&fakeClient{})
+		tmpl, err := newVersionTemplate("")
+		assert.NilError(t, err)
+		assert.NilError(t, prettyPrintVersion(cli, vi, tmpl))
+		assert.Check(t, is.Contains(cli.OutBuffer().String(), want))
+	}
+}

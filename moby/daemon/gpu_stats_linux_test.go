@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/sysinfo"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// gpuCgroup makes a hierarchy of three levels, of which the root has only the
+// usage file, and returns the lowest directory.
+func gpuCgroup(t *testing.T, v2 bool, above, below map[string]string) string {
+	t.Helper()
+	names := map[string]string{
+		"current": "gpu.usage_in_bytes", "peak": "gpu.max_usage_in_bytes", "max": "gpu.max_mem_in_bytes",
+		"failures": "gpu.failcnt", "priority": "gpu.priority",
+	}
+	if v2 {
+		names = map[string]string{
+			"current": "gpu.memory.current", "peak": "gpu.memory.peak", "max": "gpu.memory.max",
+			"failures": "gpu.memory.events.local", "priority": "gpu.priority",
+		}
+	}
+	root := t.TempDir()
+	dir := filepath.Join(root, "docker", "container")
+	assert.NilError(t, os.MkdirAll(dir, 0o755))
+	for dir, files := range map[string]map[string]string{
+		root: {"current": "9999"}, filepath.Dir(dir): above, dir: below,
+	} {
+		for name, text := range files {
+			assert.NilError(t, os.WriteFile(filepath.Join(dir, names[name]), []byte(text+"\n"), 0o644))
+		}
+	}
+	return dir
+}
+
+func u64(v uint64) *uint64 { return &v }
+
+func TestReadGPUStats(t *testing.T) {
+	const none1, none2 = "18446744073709551615", "max"
+	for _, tc := range []struct {
+		doc          string
+		v2           bool
+		above, below map[string]string
+		want         containertypes.GPUStats
+	}{
+		{
+			doc:   "v1, nothing set",
+			above: map[string]string{"max": none1, "priority": "0"},
+			below: map[string]string{"current": "0", "peak": "0", "max": none1, "failures": "0", "priority": "0"},
+		},
+		{
+			doc: "v2, nothing set", v2: true,
+			above: map[string]string{"max": none2, "priority": "0"},
+			below: map[string]string{"current": "0", "peak": "0", "max": none2, "failures": "max 0", "priority": "0"},
+		},
+		{
+			doc:   "v1, set",
+			above: map[string]string{"max": none1, "priority": "0"},
+			below: map[string]string{"current": "4096", "peak": "8192", "max": "10240", "failures": "3", "priority": "50"},
+			want:  containertypes.GPUStats{MemoryUsage: 4096, MemoryPeak: 8192, MemoryLimit: u64(10240), MemoryFailcnt: 3, Priority: 50},
+		},
+		{
+			doc: "v2, set", v2: true,
+			above: map[string]string{"max": none2, "priority": "0"},
+			below: map[string]string{"current": "4096", "peak": "8192", "max": "10240", "failures": "max 3", "priority": "-50"},
+			want:  containertypes.GPUStats{MemoryUsage: 4096, MemoryPeak: 8192, MemoryLimit: u64(10240), MemoryFailcnt: 3, Priority: -50},
+		},
+		{
+			doc:   "a cgroup above is tighter",
+			above: map[string]string{"max": "5000", "priority": "10"},
+			below: map[string]string{"current": "1", "peak": "1", "max": "10240", "failures": "0", "priority": "50"},
+			want:  containertypes.GPUStats{MemoryUsage: 1, MemoryPeak: 1, MemoryLimit: u64(5000), Priority: 10},
+		},
+		{
+			doc: "a cgroup above is the only one with a limit", v2: true,
+			above: map[string]string{"max": "5000", "priority": "-5"},
+			below: map[string]string{"current": "1", "peak": "1", "max": none2, "failures": "max 0", "priority": "0"},
+			want:  containertypes.GPUStats{MemoryUsage: 1, MemoryPeak: 1, MemoryLimit: u64(5000), Priority: -5},
+		},
+		{
+			doc:   "a cgroup above is wider",
+			above: map[string]string{"max": "99999", "priority": "100"},
+			below: map[string]string{"current": "1", "peak": "1", "max": "10240", "failures": "0", "priority": "50"},
+			want:  containertypes.GPUStats{MemoryUsage: 1, MemoryPeak: 1, MemoryLimit: u64(10240), Priority: 50},
+		},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			got, err := readGPUStats(gpuCgroup(t, tc.v2, tc.above, tc.below), tc.v2)
+			assert.NilError(t, err)
+			assert.Check(t, is.DeepEqual(*got, tc.want))
+		})
+	}
+
+	t.Run("files that make no sense", func(t *testing.T) {
+		good := map[string]string{"current": "0", "peak": "0", "max": "max", "failures": "max 0", "priority": "0"}
+		for name := range good {
+			bad := map[string]string{name: "?"}
+			for other, text := range good {
+				if other != name {
+					bad[other] = text
+				}
+			}
+			_, err := readGPUStats(gpuCgroup(t, true, nil, bad), true)
+			assert.Check(t, err != nil, name)
+		}
+	})
+	t.Run("the cgroup is gone", func(t *testing.T) {
+		_, err := readGPUStats(t.TempDir(), false)
+		assert.Check(t, is.ErrorIs(err, os.ErrNotExist))
+	})
+}
+
+func TestGPUStatsNeedTheController(t *testing.T) {
+	d := &Daemon{sysInfo: &sysinfo.SysInfo{}}
+	assert.Check(t, is.Nil(d.gpuStats("id", os.Getpid())))
+}
+
+func TestResourceLimits(t *testing.T) {
+	for _, tc := range []struct {
+		doc             string
+		runtime         string
+		v2, missing     bool
+		backend, reason string
+	}{
+		{doc: "v1", runtime: "ours", backend: "gpu controller of cgroup v1"},
+		{doc: "v2", runtime: "ours", v2: true, backend: "gpu controller of cgroup v2"},
+		{doc: "no controller", runtime: "ours", missing: true, reason: "no such controller"},
+		{doc: "v1 with a stock runtime", runtime: "stock", reason: `runtime "stock" does not take gpu.`},
+		{doc: "runtime without features", runtime: "mute", v2: true, reason: `runtime "mute" does not answer`},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			cfg, info := gpuHost(tc.v2)
+			cfg.Runtimes.Default = tc.runtime
+			if tc.missing {
+				info.GPU, info.GPUReason = false, tc.reason
+			}
+			d := &Daemon{sysInfo: info}
+			d.configStore.Store(cfg)
+
+			limits := d.resourceLimits()
+			assert.Assert(t, is.Len(limits, 1))
+			assert.Check(t, is.Equal(limits[0].Feature, "gpu"))
+			assert.Check(t, is.DeepEqual(limits[0].Fields, []string{"GPUMemory", "GPUPriority"}))
+			assert.Check(t, is.Equal(limits[0].Backend, tc.backend))
+			assert.Check(t, is.Contains(limits[0].Reason, tc.reason))
+			assert.Check(t, is.Equal(limits[0].Reason == "", tc.reason == ""))
+
+			features := []string{"gpu"}
+			if tc.reason != "" {
+				features = []string{}
+			}
+			assert.Check(t, is.DeepEqual(d.ResourceFeatures(), features))
+		})
+	}
+}
