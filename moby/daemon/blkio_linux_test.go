@@ -37,7 +37,7 @@ func TestVerifyBlkio(t *testing.T) {
 		{doc: "v1", r: limit},
 		{doc: "v2", r: limit, v2: true},
 		{doc: "nothing to enforce", r: containertypes.Resources{BlkioReadLimit: i64(-1)}, none: true, rootless: true},
-		{doc: "rootless", r: limit, rootless: true, err: "--blkio-read-limit=5 cannot be enforced by a rootless daemon"},
+		{doc: "rootless", r: limit, rootless: true, err: "--blkio-read-limit=5 cannot be enforced: the daemon is rootless"},
 		{doc: "rootless update of a device", r: containertypes.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{}}}, rootless: true, update: true, err: "cannot be changed by a rootless daemon"},
 		{doc: "no controller on v1", r: limit, none: true, err: "--blkio-read-limit=5 cannot be enforced: there is no blkio hierarchy"},
 		{doc: "no controller on v2", r: limit, none: true, v2: true, err: "--blkio-read-limit=5 cannot be enforced: cgroup v2 has no io controller here"},

@@ -5,6 +5,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -145,18 +146,21 @@ func TestResourceLimits(t *testing.T) {
 			d.configStore.Store(cfg)
 
 			limits := d.resourceLimits()
-			assert.Assert(t, is.Len(limits, 1))
-			assert.Check(t, is.Equal(limits[0].Feature, "gpu"))
+			assert.Assert(t, is.Len(limits, 4))
+			for i, feature := range []string{"gpu", "blkio-limit", "net-class", "net-rate"} {
+				assert.Check(t, is.Equal(limits[i].Feature, feature))
+				assert.Check(t, (limits[i].Backend == "") != (limits[i].Reason == ""), feature)
+			}
 			assert.Check(t, is.DeepEqual(limits[0].Fields, []string{"GPUMemory", "GPUPriority"}))
 			assert.Check(t, is.Equal(limits[0].Backend, tc.backend))
 			assert.Check(t, is.Contains(limits[0].Reason, tc.reason))
 			assert.Check(t, is.Equal(limits[0].Reason == "", tc.reason == ""))
 
-			features := []string{"gpu"}
-			if tc.reason != "" {
-				features = []string{}
-			}
-			assert.Check(t, is.DeepEqual(d.ResourceFeatures(), features))
+			// What the network can do is up to the machine that tests.
+			info.BlkioReadBpsDevice, info.BlkioWriteBpsDevice, info.BlkioReadIOpsDevice, info.BlkioWriteIOpsDevice = true, true, true, true
+			features := d.ResourceFeatures()
+			assert.Check(t, is.Equal(slices.Contains(features, "gpu"), tc.reason == ""))
+			assert.Check(t, slices.Contains(features, "blkio-limit"))
 		})
 	}
 }
