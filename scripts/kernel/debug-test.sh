@@ -70,7 +70,7 @@ esac
 exit $code
 EOF
 
-splats='BUG:|WARNING:|KASAN|Oops|general protection|ODEBUG|refcount_t:|INFO: task|INFO: rcu|INFO: trying to register|possible (circular|recursive)|inconsistent lock|suspicious RCU|invalid context|page_counter underflow|unreferenced object'
+splats='BUG:|WARNING:|KASAN|Oops|general protection|ODEBUG|refcount_t:|INFO: task|INFO: rcu|INFO: trying to register|possible (circular|recursive)|inconsistent lock|suspicious RCU|invalid context|unreferenced object'
 failed=()
 lines=()
 began=$SECONDS

@@ -36,10 +36,12 @@ struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task);
 struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg);
 void gpu_cgroup_put(struct gpu_cgroup *cg);
 int gpu_cgroup_effective(struct gpu_cgroup *cg);
+bool gpu_cgroup_removed(struct gpu_cgroup *cg);
 
 #if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
 struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent);
 void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority);
+void gpu_cgroup_mock_remove(struct gpu_cgroup *cg);
 #endif
 
 #else /* !CONFIG_CGROUP_GPU */
@@ -62,11 +64,6 @@ struct gpu_cgroup;
 static inline struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
 {
 	return NULL;
-}
-
-static inline struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg)
-{
-	return cg;
 }
 
 static inline void gpu_cgroup_put(struct gpu_cgroup *cg)

@@ -42,31 +42,22 @@
 #include <linux/error-injection.h>
 #include <linux/export.h>
 #include <linux/kstrtox.h>
-#include <linux/page_counter.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #define GPU_PRIORITY_MIN	(-1024)
 #define GPU_PRIORITY_MAX	1024
 
-/* Never reached by usage: the root's own limit is lower. */
-#define GPU_NO_LIMIT		ULONG_MAX
-
-/*
- * page_counter adds first and checks after, and takes a negative sum for an
- * uncharge too many. Two bounds keep the sums positive whatever sizes user
- * space makes up: a total for the root, and one for a single object that
- * leaves room for thousands of charges in flight above that total. No machine
- * has the memory to meet either.
- */
-#define GPU_ROOT_LIMIT		(LONG_MAX / 2)
-#define GPU_OBJECT_LIMIT	PAGE_COUNTER_MAX
+/* What fits into usage. The root has this limit too, so nothing can wrap. */
+#define GPU_NO_LIMIT		U64_MAX
 
 struct gpu_cgroup {
 	struct cgroup_subsys_state	css;
 
-	/* In bytes, not pages, so that a limit reads back as written. */
-	struct page_counter		memory;
+	/* In bytes, so that a limit reads back as written; with descendants. */
+	u64				max;
+	atomic64_t			usage;
+	atomic64_t			peak;
 
 	/* Refusals for this cgroup's limit; with those of its descendants. */
 	atomic_long_t			max_events_local;
@@ -90,28 +81,85 @@ static struct gpu_cgroup *parent_gpu(struct gpu_cgroup *cg)
 	return css_gpu(cg->css.parent);
 }
 
-/*
- * The counter on the way to the root that has no room for @bytes, %NULL if all
- * have. page_counter_try_charge() alone would give the same answer, but adds
- * before it looks: an object of a size that could never fit would show up in
- * memory.peak of the cgroups below the full one, and refuse their siblings what
- * does fit for a moment, as often as user space likes.
- */
-static struct page_counter *gpu_full_counter(struct page_counter *counter,
-					     u64 bytes)
+static u64 gpu_usage(struct gpu_cgroup *cg)
 {
-	for (; counter; counter = counter->parent)
-		if (page_counter_read(counter) + bytes >
-		    READ_ONCE(counter->max))
-			break;
-
-	return counter;
+	return atomic64_read(&cg->usage);
 }
 
-static void gpu_count_refusal(struct page_counter *full)
+static bool gpu_fits(struct gpu_cgroup *cg, u64 usage, u64 bytes)
 {
-	struct gpu_cgroup *cg = container_of(full, struct gpu_cgroup, memory);
+	u64 max = READ_ONCE(cg->max);
 
+	return usage <= max && bytes <= max - usage;
+}
+
+/* The cgroup on the way to the root that has no room, %NULL if all have. */
+static struct gpu_cgroup *gpu_find_full(struct gpu_cgroup *cg, u64 bytes)
+{
+	for (; cg; cg = parent_gpu(cg))
+		if (!gpu_fits(cg, gpu_usage(cg), bytes))
+			break;
+
+	return cg;
+}
+
+static void gpu_raise_peak(struct gpu_cgroup *cg, s64 usage)
+{
+	s64 peak = atomic64_read(&cg->peak);
+
+	while ((u64)usage > (u64)peak &&
+	       !atomic64_try_cmpxchg(&cg->peak, &peak, usage))
+		;
+}
+
+/* One level. Never above the limit, not even for a moment. */
+static bool gpu_charge(struct gpu_cgroup *cg, u64 bytes)
+{
+	s64 usage = atomic64_read(&cg->usage);
+
+	do {
+		if (!gpu_fits(cg, usage, bytes))
+			return false;
+	} while (!atomic64_try_cmpxchg(&cg->usage, &usage, usage + bytes));
+
+	gpu_raise_peak(cg, usage + bytes);
+	return true;
+}
+
+/* From @cg up to, and without, @end. */
+static void gpu_uncharge(struct gpu_cgroup *cg, struct gpu_cgroup *end,
+			 u64 bytes)
+{
+	for (; cg != end; cg = parent_gpu(cg))
+		WARN_ON_ONCE((u64)atomic64_fetch_sub(bytes, &cg->usage) <
+			     bytes);
+}
+
+/*
+ * Returns the cgroup without room, %NULL if all levels are charged. It asks them
+ * all first: an object that could never fit must not show up for a moment in the
+ * cgroups below the full one, in their peak and in what they refuse meanwhile,
+ * as often as user space likes.
+ */
+static struct gpu_cgroup *gpu_charge_all(struct gpu_cgroup *cg, u64 bytes)
+{
+	struct gpu_cgroup *level = gpu_find_full(cg, bytes);
+
+	if (level)
+		return level;
+
+	for (level = cg; level; level = parent_gpu(level)) {
+		if (!gpu_charge(level, bytes)) {
+			gpu_uncharge(cg, level, bytes);
+			return level;
+		}
+	}
+
+	return NULL;
+}
+
+static void gpu_count_refusal(struct gpu_cgroup *cg)
+{
 	atomic_long_inc(&cg->max_events_local);
 	cgroup_file_notify(&cg->events_local_file);
 
@@ -135,18 +183,14 @@ static void gpu_count_refusal(struct page_counter *full)
  */
 int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
 {
-	struct page_counter *full;
-	struct gpu_cgroup *cg;
+	struct gpu_cgroup *cg, *full;
 
 	if (!cgroup_subsys_enabled(gpu_cgrp_subsys) || charge->cg)
 		return 0;
 
-	if (bytes > GPU_OBJECT_LIMIT)
-		return -ENOMEM;
-
 	cg = css_gpu(task_get_css(current, gpu_cgrp_id));
-	full = gpu_full_counter(&cg->memory, bytes);
-	if (full || !page_counter_try_charge(&cg->memory, bytes, &full)) {
+	full = gpu_charge_all(cg, bytes);
+	if (full) {
 		gpu_count_refusal(full);
 		css_put(&cg->css);
 		return -ENOMEM;
@@ -176,7 +220,7 @@ void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 	if (!cg)
 		return;
 
-	page_counter_uncharge(&cg->memory, charge->bytes);
+	gpu_uncharge(cg, NULL, charge->bytes);
 	charge->cg = NULL;
 	charge->bytes = 0;
 	css_put(&cg->css);
@@ -189,14 +233,20 @@ static s64 gpu_priority_read(struct cgroup_subsys_state *css,
 	return READ_ONCE(css_gpu(css)->priority);
 }
 
-static int gpu_priority_write(struct cgroup_subsys_state *css,
-			      struct cftype *cft, s64 priority)
+/* Not .write_s64: its numbers may be octal, and white space around them not. */
+static ssize_t gpu_priority_write(struct kernfs_open_file *of, char *buf,
+				  size_t nbytes, loff_t off)
 {
+	int priority, ret;
+
+	ret = kstrtoint(strstrip(buf), 10, &priority);
+	if (ret)
+		return ret;
 	if (priority < GPU_PRIORITY_MIN || priority > GPU_PRIORITY_MAX)
 		return -ERANGE;
 
-	WRITE_ONCE(css_gpu(css)->priority, priority);
-	return 0;
+	WRITE_ONCE(css_gpu(of_css(of))->priority, priority);
+	return nbytes;
 }
 
 /*
@@ -204,7 +254,7 @@ static int gpu_priority_write(struct cgroup_subsys_state *css,
  * for), takes an empty string for 0, and a hexadecimal E for a suffix or the
  * other way round. Numbers are decimal here.
  */
-static int gpu_parse_limit(char *buf, unsigned long *limit)
+static int gpu_parse_limit(char *buf, u64 *limit)
 {
 	static const char suffixes[] = "kmgtpe";
 	unsigned int shift = 0;
@@ -225,15 +275,15 @@ static int gpu_parse_limit(char *buf, unsigned long *limit)
 	if (suffix) {
 		shift = 10 * (suffix - suffixes + 1);
 		*last = '\0';
-		/* kstrtoul() would accept white space before the suffix. */
+		/* Or else white space before the suffix would be all right. */
 		if (last == buf || !isdigit(last[-1]))
 			return -EINVAL;
 	}
 
-	ret = kstrtoul(buf, 10, limit);
+	ret = kstrtou64(buf, 10, limit);
 	if (ret)
 		return ret;
-	if (*limit > ULONG_MAX >> shift)
+	if (*limit > U64_MAX >> shift)
 		return -ERANGE;
 
 	*limit <<= shift;
@@ -243,44 +293,42 @@ static int gpu_parse_limit(char *buf, unsigned long *limit)
 static ssize_t gpu_limit_write(struct kernfs_open_file *of, char *buf,
 			       size_t nbytes, loff_t off)
 {
-	struct gpu_cgroup *cg = css_gpu(of_css(of));
-	unsigned long limit;
+	u64 limit;
 	int ret;
 
 	ret = gpu_parse_limit(buf, &limit);
 	if (ret)
 		return ret;
 
-	/* page_counter_set_max() would refuse to go below present usage. */
-	xchg(&cg->memory.max, limit);
+	WRITE_ONCE(css_gpu(of_css(of))->max, limit);
 	return nbytes;
 }
 
 static int gpu_limit_show(struct seq_file *sf, void *v)
 {
-	unsigned long limit = READ_ONCE(css_gpu(seq_css(sf))->memory.max);
+	u64 limit = READ_ONCE(css_gpu(seq_css(sf))->max);
 
 	if (limit == GPU_NO_LIMIT)
 		seq_puts(sf, "max\n");
 	else
-		seq_printf(sf, "%lu\n", limit);
+		seq_printf(sf, "%llu\n", limit);
 	return 0;
 }
 
 static u64 gpu_limit_read_v1(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
 {
-	return READ_ONCE(css_gpu(css)->memory.max);
+	return READ_ONCE(css_gpu(css)->max);
 }
 
 static u64 gpu_usage_read(struct cgroup_subsys_state *css, struct cftype *cft)
 {
-	return page_counter_read(&css_gpu(css)->memory);
+	return gpu_usage(css_gpu(css));
 }
 
 static u64 gpu_peak_read(struct cgroup_subsys_state *css, struct cftype *cft)
 {
-	return READ_ONCE(css_gpu(css)->memory.watermark);
+	return atomic64_read(&css_gpu(css)->peak);
 }
 
 static int gpu_events_show(struct seq_file *sf, void *v)
@@ -312,10 +360,14 @@ static u64 gpu_failcnt_read_v1(struct cgroup_subsys_state *css,
 static int gpu_peak_reset_v1(struct cgroup_subsys_state *css,
 			     struct cftype *cft, u64 val)
 {
+	struct gpu_cgroup *cg = css_gpu(css);
+
 	if (val)
 		return -EINVAL;
 
-	page_counter_reset_watermark(&css_gpu(css)->memory);
+	/* A charge meanwhile raises it after the first line, or is in usage. */
+	atomic64_xchg(&cg->peak, 0);
+	gpu_raise_peak(cg, gpu_usage(cg));
 	return 0;
 }
 
@@ -334,7 +386,7 @@ static struct cftype gpu_files[] = {
 		.name = "priority",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.read_s64 = gpu_priority_read,
-		.write_s64 = gpu_priority_write,
+		.write = gpu_priority_write,
 	},
 	{
 		.name = "memory.max",
@@ -371,7 +423,7 @@ static struct cftype gpu_legacy_files[] = {
 		.name = "priority",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.read_s64 = gpu_priority_read,
-		.write_s64 = gpu_priority_write,
+		.write = gpu_priority_write,
 	},
 	{
 		.name = "max_mem_in_bytes",
@@ -401,15 +453,12 @@ static struct cftype gpu_legacy_files[] = {
 static struct cgroup_subsys_state *
 gpu_css_alloc(struct cgroup_subsys_state *parent_css)
 {
-	struct gpu_cgroup *parent = css_gpu(parent_css);
-	struct gpu_cgroup *cg;
+	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
 
-	cg = kzalloc(sizeof(*cg), GFP_KERNEL);
 	if (!cg)
 		return ERR_PTR(-ENOMEM);
 
-	page_counter_init(&cg->memory, parent ? &parent->memory : NULL);
-	cg->memory.max = parent ? GPU_NO_LIMIT : GPU_ROOT_LIMIT;
+	cg->max = GPU_NO_LIMIT;
 	return &cg->css;
 }
 
@@ -508,6 +557,19 @@ int gpu_cgroup_effective(struct gpu_cgroup *cg)
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_effective);
 
+/**
+ * gpu_cgroup_removed() - can no task ever be in a cgroup again?
+ * @cg: a cgroup that cannot go away meanwhile, may be %NULL
+ *
+ * Context: Any context.
+ * Return: %true after rmdir, or when the controller was disabled for it.
+ */
+bool gpu_cgroup_removed(struct gpu_cgroup *cg)
+{
+	return cg && !(READ_ONCE(cg->css.flags) & CSS_ONLINE);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_removed);
+
 #if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
 /**
  * gpu_cgroup_mock() - a cgroup outside of every hierarchy, for unit tests
@@ -521,7 +583,7 @@ struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
 	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
 
 	if (cg) {
-		cg->css.flags = CSS_NO_REF;
+		cg->css.flags = CSS_NO_REF | CSS_ONLINE;
 		cg->css.parent = parent ? &parent->css : NULL;
 	}
 	return cg;
@@ -535,5 +597,14 @@ struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
 void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority)
 {
 	WRITE_ONCE(cg->priority, priority);
+}
+
+/**
+ * gpu_cgroup_mock_remove() - what rmdir does
+ * @cg: a cgroup from gpu_cgroup_mock()
+ */
+void gpu_cgroup_mock_remove(struct gpu_cgroup *cg)
+{
+	cg->css.flags &= ~CSS_ONLINE;
 }
 #endif

@@ -51,13 +51,14 @@ struct cgt_context {
 	atomic_t		unfinished;
 
 	atomic64_t		jobs;
-	atomic64_t		busy_us;
+	atomic64_t		busy_ns;
 };
 
 struct cgt_fence {
 	struct dma_fence	base;
 	struct cgt_context	*context;
 	struct list_head	link;
+	ktime_t			started;
 	u32			run_us;
 };
 
@@ -99,6 +100,7 @@ static const struct dma_fence_ops cgt_fence_ops = {
 
 static void cgt_engine_start(struct cgt_device *cgt, struct cgt_fence *fence)
 {
+	fence->started = ktime_get();
 	hrtimer_start(&cgt->timer,
 		      ns_to_ktime((u64)fence->run_us * NSEC_PER_USEC),
 		      HRTIMER_MODE_REL_HARD);
@@ -118,7 +120,8 @@ static enum hrtimer_restart cgt_engine_done(struct hrtimer *timer)
 	spin_unlock(&cgt->lock);
 
 	atomic64_inc(&fence->context->jobs);
-	atomic64_add(fence->run_us, &fence->context->busy_us);
+	atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), fence->started)),
+		     &fence->context->busy_ns);
 	dma_fence_signal(&fence->base);
 	dma_fence_put(&fence->base);
 
@@ -225,7 +228,7 @@ static int cgt_stat(struct drm_device *drm, void *data, struct drm_file *file)
 	struct drm_cgroup_test_stat *args = data;
 
 	args->jobs = atomic64_read(&context->jobs);
-	args->busy_us = atomic64_read(&context->busy_us);
+	args->busy_us = atomic64_read(&context->busy_ns) / NSEC_PER_USEC;
 	return 0;
 }
 

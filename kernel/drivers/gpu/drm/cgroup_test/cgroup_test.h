@@ -21,7 +21,8 @@ struct drm_cgroup_test_submit {
 /**
  * struct drm_cgroup_test_stat - what this file got of the engine so far
  * @jobs: finished jobs
- * @busy_us: their @run_us added up
+ * @busy_us: how long they kept the engine, which is more than was asked for: timers
+ *	are late
  */
 struct drm_cgroup_test_stat {
 	__u64 jobs;

@@ -78,9 +78,6 @@ struct drm_sched_share {
 	/* With a reference; NULL for the root's share. */
 	struct gpu_cgroup	*owner;
 
-	/* Of this share, on the run queue. */
-	unsigned int		entities;
-
 	atomic64_t		vtime;
 
 	/* Virtual time per ns, for the priority seen last. */
@@ -172,16 +169,17 @@ static void drm_sched_share_del(struct drm_sched_share *share)
 /*
  * A share outlives its entities and jobs until the queue's time has caught up
  * with it: what a cgroup owes must not be forgotten because it closes and opens
- * the device again.
+ * the device again. A removed cgroup cannot come back.
  */
 static void drm_sched_shares_expire(struct drm_sched_rq *rq)
 {
 	struct drm_sched_share *share, *tmp;
 
 	list_for_each_entry_safe(share, tmp, &rq->cgroup.shares, link)
-		if (share != rq->cgroup.root && !share->entities &&
+		if (share != rq->cgroup.root &&
 		    kref_read(&share->ref) == 1 &&
-		    drm_sched_share_ahead(share, rq) <= 0)
+		    (drm_sched_share_ahead(share, rq) <= 0 ||
+		     gpu_cgroup_removed(share->owner)))
 			drm_sched_share_del(share);
 }
 
@@ -305,7 +303,6 @@ void drm_sched_cgroup_attach(struct drm_sched_rq *rq,
 	}
 
 	kref_get(&share->ref);
-	share->entities++;
 	entity->cgroup.share = share;
 }
 
@@ -326,7 +323,6 @@ void drm_sched_cgroup_detach(struct drm_sched_rq *rq,
 
 	if (share->current_entity == entity)
 		share->current_entity = NULL;
-	share->entities--;
 	entity->cgroup.share = NULL;
 	drm_sched_share_put(share);
 	drm_sched_shares_expire(rq);

@@ -523,6 +523,27 @@ static void removed_is_forgotten(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, shares(gpu), 1);
 }
 
+/* Debts do not hold on to a cgroup that was removed; work that it left does. */
+static void removed_cgroup_is_forgotten(struct kunit *test)
+{
+	struct gpu *gpu = test->priv;
+	struct gpu_cgroup *cg = cgroup(gpu, NULL, 0);
+	struct client *a = client(gpu, cg, 100 * MSEC);
+	struct client *b = client(gpu, cgroup(gpu, NULL, 0), MSEC);
+	int i;
+
+	gpu_cgroup_mock_remove(cg);
+	run(gpu, 100 * NSEC_PER_SEC);
+	expect_ratio(gpu, a->ran, b->ran, 0, 0);
+	KUNIT_EXPECT_EQ(test, shares(gpu), 3);
+
+	for (i = 0; i < 200 && run_one(gpu) != a; i++)
+		;
+	client_leave(a);
+	KUNIT_EXPECT_PTR_EQ(test, run_one(gpu), b);
+	KUNIT_EXPECT_EQ(test, shares(gpu), 2);
+}
+
 /* A job that ends after its entity and its scheduler still finds its share. */
 static void job_outlives_all(struct kunit *test)
 {
@@ -576,6 +597,7 @@ static struct kunit_case sched_cgroup_cases[] = {
 	KUNIT_CASE(reopening_saves_nothing),
 	KUNIT_CASE(lowest_is_not_starved),
 	KUNIT_CASE(removed_is_forgotten),
+	KUNIT_CASE(removed_cgroup_is_forgotten),
 	KUNIT_CASE(job_outlives_all),
 	KUNIT_CASE(no_memory_is_no_error),
 	{ }

@@ -678,6 +678,48 @@ static int test_gpu_limit_values(const char *root)
 	return KSFT_PASS;
 }
 
+/* So does a priority, -1024 to 1024. */
+static int test_gpu_priority_values(const char *root)
+{
+	static const struct {
+		const char *write;
+		int err;
+		const char *read;
+	} values[] = {
+		{ "1024", 0, "1024\n" },
+		{ "-1024\n", 0, "-1024\n" },
+		{ " \t7 \n", 0, "7\n" },
+		{ "-0", 0, "0\n" },
+		{ "010", 0, "10\n" },
+		{ "1025", -ERANGE, "10\n" },
+		{ "-1025", -ERANGE, "10\n" },
+		{ "4294967296", -ERANGE, "10\n" },
+		{ "99999999999999999999999999", -ERANGE, "10\n" },
+		{ "\n", -EINVAL, "10\n" },
+		{ "max", -EINVAL, "10\n" },
+		{ "0x10", -EINVAL, "10\n" },
+		{ "1.5", -EINVAL, "10\n" },
+		{ "1 2", -EINVAL, "10\n" },
+		{ "5k", -EINVAL, "10\n" },
+		{ "- 5", -EINVAL, "10\n" },
+	};
+	char *group = new_group(root, "gpu_priority");
+	char seen[64];
+	int i, err;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		err = set(group, "gpu.priority", values[i].write);
+		EXPECT_EQ(cg_read(group, "gpu.priority", seen, sizeof(seen)), 0);
+		if (err != values[i].err || strcmp(seen, values[i].read)) {
+			ksft_print_msg("'%s': %d, reads %s, not %d, %s",
+				       values[i].write, err, seen,
+				       values[i].err, values[i].read);
+			return KSFT_FAIL;
+		}
+	}
+	return KSFT_PASS;
+}
+
 /*
  * The limit is exact and refuses with ENOMEM. It can be raised and lowered any
  * time; below present usage nothing is taken away, and new buffers are refused
@@ -944,6 +986,41 @@ static int test_gpu_hierarchy(const char *root)
 	EXPECT_EQ(recv(a.sock, &ret, sizeof(ret), 0), sizeof(ret));
 	EXPECT_EQ(ret, 0);
 	EXPECT_EQ(usage_after(parent, 0), 0);
+	return KSFT_PASS;
+}
+
+/*
+ * Also when several ask at once: they get what fits, no more and no less, and
+ * usage is not above the limit for a moment.
+ */
+static int test_gpu_contention(const char *root)
+{
+	char *parent = new_group(root, "gpu_contention"), name[16];
+	struct order fill = { .op = OP_FILL, .arg = 1 };
+	struct actor asking[4];
+	long ret, got;
+	int i, turn;
+
+	for (i = 0; i < ARRAY_SIZE(asking); i++) {
+		sprintf(name, "child%d", i);
+		asking[i] = new_actor(new_group(parent, name));
+		EXPECT_EQ(tell_open(asking[i], &cards[0]), 0);
+	}
+	EXPECT_EQ(set_max(parent, 999 * PAGE_SIZE), 0);
+	for (turn = 0; turn < 5; turn++) {
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(send_fd(asking[i].sock, &fill, sizeof(fill),
+					  -1), 0);
+		for (i = 0, got = 0; i < ARRAY_SIZE(asking); i++, got += ret)
+			EXPECT_EQ(recv(asking[i].sock, &ret, sizeof(ret), 0),
+				  sizeof(ret));
+		EXPECT_EQ(got, 999);
+		EXPECT_EQ(usage(parent), 999 * PAGE_SIZE);
+		EXPECT_EQ(cg_read_long(parent, file->peak), 999 * PAGE_SIZE);
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(tell(asking[i], OP_CLOSE_ALL, 0), 0);
+		EXPECT_EQ(usage_after(parent, 0), 0);
+	}
 	return KSFT_PASS;
 }
 
@@ -1734,6 +1811,7 @@ static const struct gpu_test {
 } tests[] = {
 	T(test_gpu_files),
 	T(test_gpu_limit_values),
+	T(test_gpu_priority_values),
 	T(test_gpu_max),
 	T(test_gpu_events),
 	T(test_gpu_events_notify),
@@ -1741,6 +1819,7 @@ static const struct gpu_test {
 	T(test_gpu_drivers),
 	T(test_gpu_made_up_sizes),
 	T(test_gpu_hierarchy),
+	T(test_gpu_contention),
 	T(test_gpu_prime),
 	T(test_gpu_fork),
 	T(test_gpu_exec),
