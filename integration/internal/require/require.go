@@ -39,6 +39,7 @@ var features = map[string]func() error{
 	"engine":   engine,
 	"kunit":    kunit,
 	"debian":   debian,
+	"dist":     dist,
 }
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
@@ -79,6 +80,19 @@ func DebianRoot() string { return filepath.Join(filepath.Dir(Bin()), "debian") }
 func debian() error {
 	if _, err := os.Stat(filepath.Join(DebianRoot(), "usr", "bin", "systemctl")); err != nil {
 		return missingf("no Debian in %s: run make debian-root", DebianRoot())
+	}
+	return nil
+}
+
+// Dist: the packages of make dist, and what Debian wants.
+func Dist(t testing.TB) { t.Helper(); need(t, "root", "debian", "dist") }
+
+// DistDir is where make dist puts the packages.
+func DistDir() string { return filepath.Join(filepath.Dir(Bin()), "dist") }
+
+func dist() error {
+	if _, err := os.Stat(filepath.Join(DistDir(), "SHA256SUMS")); err != nil {
+		return missingf("no packages in %s: run make dist", DistDir())
 	}
 	return nil
 }
