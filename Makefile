@@ -23,7 +23,6 @@
 #   make deb-kernel      .deb packages of Debian's kernel with the controller; takes hours
 #   make fuzz            every parser of ours                         [EXECS=1000000]
 #   make upstream-tests  upstream's tests against the stock build's baseline; takes long
-#   make docs-cli        docs/cli.md from a session in the VM
 #   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
 SHELL := /bin/bash
@@ -178,19 +177,18 @@ debian-root:
 install-test: debian-root
 	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
 
-.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
+.PHONY: dist dist-test deb-kernel fuzz upstream-tests
 dist: $(PROGRAMS)
 	@scripts/dist.sh
-dist-test: dist
+dist-test: dist debian-root
+	@$(MAKE) integration RUN=PackagesInDebian MUST=root,debian,dist
 	@scripts/dist-twice.sh $(P)
 deb-kernel: $(BIN)/tree
 	@scripts/kernel/deb-kernel.sh
 fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/fuzz.sh $(EXECS)
-upstream-tests: $(PROGRAMS) $(BIN)/testsum
+upstream-tests: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/upstream/run.sh $(T)
-docs-cli: $(PROGRAMS) kernel $(BIN)/vm
-	@scripts/docs-cli.sh
 
 .PHONY: clean
 clean:

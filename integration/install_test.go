@@ -55,6 +55,41 @@ func TestInstallInDebian(t *testing.T) {
 	assert.Assert(t, strings.Contains(chroot("runc"), "the runc before"))
 }
 
+// The packages of make dist go in and out of a Debian, and leave nothing but
+// the group that Docker's users are in.
+func TestPackagesInDebian(t *testing.T) {
+	require.Dist(t)
+	root := filepath.Join(t.TempDir(), "root")
+	out, err := exec.Command("cp", "-a", require.DebianRoot(), root).CombinedOutput()
+	assert.NilError(t, err, "%s", out)
+	chroot := func(words ...string) string {
+		t.Helper()
+		cmd := exec.Command("chroot", append([]string{root}, words...)...)
+		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
+		out, err := cmd.CombinedOutput()
+		assert.NilError(t, err, "%q: %s", words, out)
+		return string(out)
+	}
+	debs, err := filepath.Glob(filepath.Join(require.DistDir(), "*.deb"))
+	assert.NilError(t, err)
+	assert.Equal(t, len(debs), 2)
+	for _, deb := range debs {
+		out, err := exec.Command("cp", deb, filepath.Join(root, "mnt")).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+	}
+	chroot("sh", "-c", "dpkg -i /mnt/*.deb")
+	assert.Assert(t, strings.Contains(chroot("systemctl", "is-enabled", "docker.service", "containerd.service"), "enabled\nenabled"))
+	for _, p := range []string{"docker", "dockerd", "runc"} {
+		assert.Assert(t, strings.Contains(chroot(p, "--version"), "+gpu"), p)
+	}
+	chroot("dpkg", "--verify", "gpu-cgroup-engine", "gpu-cgroup-cli")
+	chroot("dpkg", "--purge", "gpu-cgroup-engine", "gpu-cgroup-cli")
+	for _, name := range []string{"usr/bin/dockerd", "usr/bin/docker", "etc/containerd", "etc/systemd/system/multi-user.target.wants/docker.service"} {
+		_, err := os.Lstat(filepath.Join(root, name))
+		assert.Assert(t, os.IsNotExist(err), "%s is left", name)
+	}
+}
+
 // lasting leaves out what no boot finds again: systemctl itself notes things in
 // /run, and the installer works in /tmp.
 func lasting(list string) string {

@@ -35,7 +35,7 @@ programs=(containerd containerd-shim-runc-v2 ctr docker docker-init docker-proxy
 mkdir "$work/docker"
 for p in "${programs[@]}"; do install -m 755 "$bin/$p" "$work/docker/$p"; done
 tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu -cf - docker |
-	gzip -9n > "$out/docker-$version.tgz"
+	gzip -6n > "$out/docker-$version.tgz"
 
 (cd "$bin" && go -C "$OLDPWD" run ./scripts/dist sbom "${programs[@]/#/$bin/}") > "$out/sbom.cdx.json"
 go run ./scripts/dist licenses "${programs[@]/#/$bin/}" > "$out/THIRD-PARTY-LICENSES.txt"
@@ -77,7 +77,7 @@ deb() { # deb PACKAGE DEPENDS INSTEAD-OF DESCRIPTION
 	CONTROL
 	(cd "$root" && find . -type f -not -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
 	find "$root" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
-	dpkg-deb --root-owner-group -Zgzip -z9 -b "$root" "$out/$1_${version}_$arch.deb" >/dev/null
+	dpkg-deb --root-owner-group -Zgzip -z6 -b "$root" "$out/$1_${version}_$arch.deb" >/dev/null
 }
 mkdir -p "$work/gpu-cgroup-engine/DEBIAN"
 cd "$work/gpu-cgroup-engine/DEBIAN"

@@ -44,7 +44,7 @@ kmake olddefconfig > "$out/config.log" 2>&1 || { tail "$out/config.log" >&2; die
 grep -qx CONFIG_CGROUP_GPU=y "$obj/.config" || die "CONFIG_CGROUP_GPU did not make it into the config"
 
 # What differs from Debian's must be named here.
-allowed='CONFIG_(CGROUP_GPU|DRM_SCHED_CGROUP[A-Z_]*|SYSTEM_TRUSTED_KEYS|MODULE_SIG_ALL|DEBUG_INFO[A-Z0-9_]*|GDB_SCRIPTS|PAHOLE[A-Z0-9_]*|DEBUG_INFO_BTF[A-Z_]*|MODULE_ALLOW_BTF_MISMATCH|BPF_PRELOAD[A-Z_]*|CC_VERSION_TEXT|GCC_VERSION|[A-Z]*_VERSION|CC_HAS_[A-Z_0-9]*|HAVE_KCSAN_COMPILER|BUILDTIME_MCOUNT_SORT|GCC_PLUGIN[A-Z_]*|STACKPROTECTOR[A-Z_]*)[ =]'
+allowed='CONFIG_(CGROUP_GPU|DRM_SCHED_CGROUP[A-Z_]*|DRM_CGROUP_TEST|BUILD_SALT|MODULE_SIG_KEY|SYSTEM_TRUSTED_KEYS|MODULE_SIG_ALL|DEBUG_INFO[A-Z0-9_]*|GDB_SCRIPTS|PAHOLE[A-Z0-9_]*|DEBUG_INFO_BTF[A-Z_]*|MODULE_ALLOW_BTF_MISMATCH|BPF_PRELOAD[A-Z_]*|CC_VERSION_TEXT|GCC_VERSION|[A-Z]*_VERSION|CC_HAS_[A-Z_0-9]*|HAVE_KCSAN_COMPILER|BUILDTIME_MCOUNT_SORT|GCC_PLUGIN[A-Z_]*|STACKPROTECTOR[A-Z_]*)[ =]'
 diff <(grep CONFIG_ "$config" | sort) <(grep CONFIG_ "$obj/.config" | sort) | sed -n 's/^[<>] //p' | sed 's/^# //' > "$out/config.diff" || true
 if grep -vE "^$allowed" "$out/config.diff"; then
 	die "these options differ from Debian's without need"

@@ -117,6 +117,11 @@ func newIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 // Socket is the path of the API.
 func (d *Daemon) Socket() string { return filepath.Join(d.dir, "docker.sock") }
 
+// Bundle is where containerd keeps the OCI spec of a running container.
+func (d *Daemon) Bundle(id string) string {
+	return filepath.Join(d.dir, "containerd-run", "io.containerd.runtime.v2.task", "moby", id)
+}
+
 // Binary is the path of a program under test.
 func (d *Daemon) Binary(name string) string { return filepath.Join(d.bin, name) }
 

@@ -29,19 +29,19 @@ func missingf(format string, a ...any) error { return missing{fmt.Sprintf(format
 
 // features are the words that MUST understands.
 var features = map[string]func() error{
-	"root":     root,
-	"binaries": binaries,
-	"v1":       v1,
-	"v2":       v2,
-	"gpu":      gpu,
-	"no-gpu":   noGPU,
-	"drm":      drm,
-	"engine":   engine,
-	"kunit":    kunit,
-	"debian":   debian,
-	"net-rate": netRate,
-
+	"root":        root,
+	"binaries":    binaries,
+	"v1":          v1,
+	"v2":          v2,
+	"gpu":         gpu,
+	"no-gpu":      noGPU,
+	"drm":         drm,
+	"engine":      engine,
+	"kunit":       kunit,
+	"debian":      debian,
+	"net-rate":    netRate,
 	"net-cgroups": netCgroups,
+	"dist":        dist,
 }
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
@@ -82,6 +82,19 @@ func DebianRoot() string { return filepath.Join(filepath.Dir(Bin()), "debian") }
 func debian() error {
 	if _, err := os.Stat(filepath.Join(DebianRoot(), "usr", "bin", "systemctl")); err != nil {
 		return missingf("no Debian in %s: run make debian-root", DebianRoot())
+	}
+	return nil
+}
+
+// Dist: the packages of make dist, and what Debian wants.
+func Dist(t testing.TB) { t.Helper(); need(t, "root", "debian", "dist") }
+
+// DistDir is where make dist puts the packages.
+func DistDir() string { return filepath.Join(filepath.Dir(Bin()), "dist") }
+
+func dist() error {
+	if _, err := os.Stat(filepath.Join(DistDir(), "SHA256SUMS")); err != nil {
+		return missingf("no packages in %s: run make dist", DistDir())
 	}
 	return nil
 }

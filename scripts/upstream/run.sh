@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Compares upstream's tests in our trees (default: all) with the baselines of
+# the stock trees, and notes the result in docs/quality.md.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+go build -o .build/bin/upstream ./scripts/upstream || exit 1
+trees=("$@")
+[ $# -gt 0 ] || trees=(cgroups runc cli moby)
+code=0
+for t in "${trees[@]}"; do
+	out=$(.build/bin/upstream compare "$t") || code=1
+	echo "$out"
+	line=$(head -n 1 <<< "$out")
+	[ -n "$line" ] || continue
+	row="| $t | $(date -u +%F) | $(git rev-parse --short HEAD) | ${line#*: } |"
+	grep -v "^| $t | 20" docs/quality.md | sed "/^<!-- upstream-tests -->/{n;n;n;a\\
+$row
+}" > .build/quality.md && cp .build/quality.md docs/quality.md
+done
+exit $code
