@@ -2,6 +2,7 @@
 # Every target is a short call into scripts/; docs/developing.md explains them.
 #
 #   make                 build all programs and the trees they come from
+#   make stock           upstream's dockerd and docker from the same pins, for tests and bench
 #   make demo            the main job in a VM with the patched kernel, with proof
 #   make test            all tests; the last line is "N passed, N failed, N skipped"
 #   make kernel          the VM's kernel
@@ -42,12 +43,18 @@ GO_TREES := moby cli runc cgroups containerd stock-runc
 OURS := dockerd docker-proxy docker-init docker runc
 STOCK := containerd containerd-shim-runc-v2 runc-stock
 PROGRAMS := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
+# Only what compares with upstream's Docker needs these.
+STOCK_TREES := stock-moby stock-cli
+STOCK_DOCKER := $(BIN)/dockerd-stock $(BIN)/docker-stock
 MODE ?= v1
 comma := ,
 RUN ?= .
 
 .PHONY: build
 build: $(PROGRAMS)
+
+.PHONY: stock
+stock: $(STOCK_DOCKER)
 
 .PHONY: packages
 packages:
@@ -68,13 +75,18 @@ $(TOOLS): $(BIN)/%: FORCE | packages
 $(GO_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
 	@$(BIN)/tree make $(GO_TREES) >$(B)/tree.log || { cat $(B)/tree.log; exit 1; }
 
+$(STOCK_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
+	@$(BIN)/tree make $(STOCK_TREES) >$(B)/tree-stock.log || { cat $(B)/tree-stock.log; exit 1; }
+
 $(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree
 $(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree
 $(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree
 $(BIN)/runc-stock: $(B)/src/stock-runc/.tree
 $(BIN)/containerd $(BIN)/containerd-shim-runc-v2: $(B)/src/containerd/.tree
+$(BIN)/dockerd-stock: $(B)/src/stock-moby/.tree
+$(BIN)/docker-stock: $(B)/src/stock-cli/.tree
 $(OURS:%=$(BIN)/%): $(B)/commit
-$(PROGRAMS): scripts/build.sh | $(B)/commit
+$(PROGRAMS) $(STOCK_DOCKER): scripts/build.sh | $(B)/commit
 	@scripts/build.sh $(@F)
 
 .PHONY: kernel

@@ -51,15 +51,30 @@ type Daemon struct {
 
 // Start makes a daemon with the test image in it. Args are added to dockerd's
 // command line. The caller must Close it.
-func Start(args ...string) (*Daemon, error) { return start(nil, args...) }
+func Start(args ...string) (*Daemon, error) { return start(nil, nil, args...) }
 
-func start(ns *netns.NS, args ...string) (_ *Daemon, err error) {
+// StartStock is Start with upstream's dockerd, docker and runc.
+func StartStock(args ...string) (*Daemon, error) {
+	return start(map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}, nil, args...)
+}
+
+// StartWith is Start with other programs: a path for each name.
+func StartWith(programs map[string]string, args ...string) (*Daemon, error) {
+	return start(programs, nil, args...)
+}
+
+func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon, err error) {
 	// A short path: names of sockets end at 107 bytes.
 	dir, err := os.MkdirTemp("", "gpucg-")
 	if err != nil {
 		return nil, err
 	}
 	d := &Daemon{dir: dir, bin: require.Bin(), args: args, ns: ns, cgroupParent: filepath.Base(dir)}
+	if programs != nil {
+		if d.bin, err = linkPrograms(filepath.Join(dir, "bin"), programs); err != nil {
+			return nil, err
+		}
+	}
 	d.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
@@ -82,6 +97,30 @@ func start(ns *netns.NS, args ...string) (_ *Daemon, err error) {
 	return d, d.importImage()
 }
 
+// linkPrograms makes a folder like Bin in which some programs are others.
+func linkPrograms(dir string, programs map[string]string) (string, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	all, err := os.ReadDir(require.Bin())
+	if err != nil {
+		return "", err
+	}
+	for _, e := range all {
+		target := e.Name()
+		if other, ok := programs[target]; ok {
+			target = other
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(require.Bin(), target)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, e.Name())); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
 // New is Start for one test: it ends with the test, which shows the logs when
 // it failed.
 func New(t testing.TB, args ...string) *Daemon {
@@ -99,10 +138,15 @@ func NewIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 func newIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
 	require.Daemon(t)
-	d, err := start(ns, args...)
+	d, err := start(nil, ns, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Until(t, d)
+}
+
+// Until ends a daemon with the test, which shows its logs when it failed.
+func Until(t testing.TB, d *Daemon) *Daemon {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(d.Logs())
@@ -301,8 +345,14 @@ type Result struct {
 // error of the test.
 func (d *Daemon) Docker(t testing.TB, args ...string) Result {
 	t.Helper()
+	return d.CLI(t, d.Binary("docker"), d.Socket(), args...)
+}
+
+// CLI is Docker with the program at a path, and a socket that may be a proxy's.
+func (d *Daemon) CLI(t testing.TB, program, socket string, args ...string) Result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(d.Binary("docker"), append([]string{"--host", "unix://" + d.Socket()}, args...)...)
+	cmd := exec.Command(program, append([]string{"--host", "unix://" + socket}, args...)...)
 	cmd.Env = d.env()
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
