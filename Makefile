@@ -16,6 +16,7 @@
 #   make integration     tests against our daemon on this host        [RUN=]
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
 #   make faults          1000 crashes of dockerd in the middle of an update
+#   make race            parallel updates against a dockerd with the race detector
 #   make bench           the times in docs/developing.md, and what the controller costs
 #   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
 #   make install-test    install and uninstall inside a Debian, compared bit by bit
@@ -137,8 +138,8 @@ unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
 	@for s in $(or $(T),$(SUITES)); do $(BIN)/testsum run unit-$$s -- scripts/unit.sh $$s $(P); done
 
 .PHONY: integration
-integration: $(PROGRAMS) $(BIN)/testsum
-	@MUST=$(MUST),net-rate KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
+	@MUST=$(MUST),net-rate,stock KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
 
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
@@ -147,7 +148,11 @@ vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 
 .PHONY: faults
 faults:
-	@$(MAKE) integration RUN=Crash KILLS=1000
+	@$(MAKE) integration RUN='Crash|Fault' KILLS=1000
+
+.PHONY: race
+race: $(PROGRAMS)
+	@scripts/race.sh
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test
@@ -165,7 +170,7 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 	@$(BIN)/vm --mode v1 -- demo
 
 .PHONY: bench
-bench: build kernel
+bench: build kernel stock
 	@scripts/bench.sh
 	@RATES=1 go test -count=1 -v -run '^TestBlkioRate$$' ./integration | sed -n 's/.*_test.go:[0-9]*: //p'
 	@scripts/kernel/bench.sh

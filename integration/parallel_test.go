@@ -37,7 +37,7 @@ func parallelUpdates(t *testing.T, d *daemon.Daemon, sets []settings, names []st
 	for i, s := range sets {
 		wg.Go(func() {
 			name := names[i%len(names)]
-			r, err := d.TryAPI(http.MethodPost, "/containers/"+name+"/update", s.body(withGPU))
+			r, err := d.TryAPI(http.MethodPost, "/containers/"+name+"/update", s.body(withGPU, false))
 			if err != nil || r.Status != http.StatusOK {
 				t.Errorf("%s: %v %d %s", name, err, r.Status, r.Body)
 			}
@@ -67,7 +67,7 @@ func TestParallelUpdatesOfOneContainer(t *testing.T) {
 	for round := range 3 {
 		sets := someSettings(50, round, withGPU)
 		parallelUpdates(t, d, sets, []string{"box"}, withGPU)
-		assert.Assert(t, contains(sets, inForce(t, d, "box", withGPU)), "a mixture: %+v", inForce(t, d, "box", withGPU))
+		assert.Assert(t, contains(sets, inForce(t, d, "box", withGPU, "")), "a mixture: %+v", inForce(t, d, "box", withGPU, ""))
 	}
 }
 
@@ -97,7 +97,7 @@ func TestParallelUpdatesOfManyContainers(t *testing.T) {
 	sets := someSettings(2*n, 0, withGPU)
 	parallelUpdates(t, d, sets, names, withGPU)
 	for i, name := range names {
-		got := inForce(t, d, name, withGPU)
+		got := inForce(t, d, name, withGPU, "")
 		assert.Check(t, got == sets[i] || got == sets[n+i], "%s: a mixture: %+v", name, got)
 	}
 
@@ -112,7 +112,7 @@ func TestParallelUpdatesOfManyContainers(t *testing.T) {
 	}
 	wg.Wait()
 	for i, name := range names {
-		got := inForce(t, d, name, withGPU)
+		got := inForce(t, d, name, withGPU, "")
 		assert.Check(t, got.pids == 1111 || got.pids == 2222, "%s: %+v", name, got)
 		assert.Check(t, got.memory == sets[i].memory || got.memory == sets[n+i].memory, "%s: %+v", name, got)
 	}

@@ -419,3 +419,32 @@ func (d *Daemon) call(method, path, contentType string, body io.Reader) (Respons
 	text, err := io.ReadAll(resp.Body)
 	return Response{resp.StatusCode, resp.Header, text}, err
 }
+
+// HostConfigFile is what the next dockerd would find of a container.
+func (d *Daemon) HostConfigFile(id string) string {
+	return filepath.Join(d.dir, "docker", "containers", id, "hostconfig.json")
+}
+
+// StateFile is what runc keeps of a container.
+func (d *Daemon) StateFile(id string) string {
+	return filepath.Join(d.dir, "docker-run", "runtime-runc", "moby", id, "state.json")
+}
+
+// KillRuntime kills the runc that is updating containers, if there is one.
+func (d *Daemon) KillRuntime() bool {
+	return killProcesses("runc", func(args []string) bool {
+		return slices.Contains(args, "update-many") && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, d.dir+"/") })
+	}) > 0
+}
+
+// KillShims kills the shims of all containers, and with them the containers.
+func (d *Daemon) KillShims() { killShims(d.containerdSocket()) }
+
+// RestartContainerd ends containerd as a crash would and starts it again.
+func (d *Daemon) RestartContainerd(t testing.TB) {
+	t.Helper()
+	d.containerd.kill()
+	if err := d.startContainerd(); err != nil {
+		t.Fatal(err)
+	}
+}
