@@ -2,6 +2,7 @@
 # Every target is a short call into scripts/; docs/developing.md explains them.
 #
 #   make                 build all programs and the trees they come from
+#   make stock           upstream's dockerd and docker from the same pins, for tests and bench
 #   make demo            the main job in a VM with the patched kernel, with proof
 #   make test            all tests; the last line is "N passed, N failed, N skipped"
 #   make kernel          the VM's kernel
@@ -15,6 +16,7 @@
 #   make integration     tests against our daemon on this host        [RUN=]
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
 #   make faults          1000 crashes of dockerd in the middle of an update
+#   make race            parallel updates against a dockerd with the race detector
 #   make bench           the times in docs/developing.md, and what the controller costs
 #   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
 #   make install-test    install and uninstall inside a Debian, compared bit by bit
@@ -41,12 +43,18 @@ GO_TREES := moby cli runc cgroups containerd stock-runc
 OURS := dockerd docker-proxy docker-init docker runc
 STOCK := containerd containerd-shim-runc-v2 runc-stock
 PROGRAMS := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
+# Only what compares with upstream's Docker needs these.
+STOCK_TREES := stock-moby stock-cli
+STOCK_DOCKER := $(BIN)/dockerd-stock $(BIN)/docker-stock
 MODE ?= v1
 comma := ,
 RUN ?= .
 
 .PHONY: build
 build: $(PROGRAMS)
+
+.PHONY: stock
+stock: $(STOCK_DOCKER)
 
 .PHONY: packages
 packages:
@@ -67,6 +75,9 @@ $(TOOLS): $(BIN)/%: FORCE | packages
 $(GO_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
 	@$(BIN)/tree make $(GO_TREES) >$(B)/tree.log || { cat $(B)/tree.log; exit 1; }
 
+$(STOCK_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
+	@$(BIN)/tree make $(STOCK_TREES) >$(B)/tree-stock.log || { cat $(B)/tree-stock.log; exit 1; }
+
 # A tree has links to our files, so that what is in them does not change .tree.
 own = $(shell find $(1) -type f)
 $(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree $(call own,moby)
@@ -74,8 +85,10 @@ $(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree $(call own,cli moby)
 $(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree $(call own,runc)
 $(BIN)/runc-stock: $(B)/src/stock-runc/.tree
 $(BIN)/containerd $(BIN)/containerd-shim-runc-v2: $(B)/src/containerd/.tree
+$(BIN)/dockerd-stock: $(B)/src/stock-moby/.tree
+$(BIN)/docker-stock: $(B)/src/stock-cli/.tree
 $(OURS:%=$(BIN)/%): $(B)/commit
-$(PROGRAMS): scripts/build.sh | $(B)/commit
+$(PROGRAMS) $(STOCK_DOCKER): scripts/build.sh | $(B)/commit
 	@scripts/build.sh $(@F)
 
 .PHONY: kernel
@@ -126,8 +139,8 @@ unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
 	@for s in $(or $(T),$(SUITES)); do $(BIN)/testsum run unit-$$s -- scripts/unit.sh $$s $(P); done
 
 .PHONY: integration
-integration: $(PROGRAMS) $(BIN)/testsum
-	@MUST=$(MUST),net-rate KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
+	@MUST=$(MUST),net-rate,stock KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
 
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
@@ -136,7 +149,11 @@ vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 
 .PHONY: faults
 faults:
-	@$(MAKE) integration RUN=Crash KILLS=1000
+	@$(MAKE) integration RUN='Crash|Fault' KILLS=1000
+
+.PHONY: race
+race: $(PROGRAMS)
+	@scripts/race.sh
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test
@@ -154,7 +171,7 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 	@$(BIN)/vm --mode v1 -- demo
 
 .PHONY: bench
-bench: build kernel
+bench: build kernel stock
 	@scripts/bench.sh
 	@RATES=1 go test -count=1 -v -run '^TestBlkioRate$$' ./integration | sed -n 's/.*_test.go:[0-9]*: //p'
 	@scripts/kernel/bench.sh

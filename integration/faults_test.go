@@ -3,20 +3,25 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
 
-// kills is how often dockerd is killed: KILLS, or a number that fits into a
+// kills is how often something is killed: KILLS, or a number that fits into a
 // normal test run. SEED makes a run again.
 func kills(t *testing.T) (n int, seed uint64) {
 	n, seed = 10, uint64(time.Now().UnixNano())
@@ -77,14 +82,88 @@ func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk str
 	return s
 }
 
-// A crash in the middle of an update: once dockerd is back, kernel and inspect
-// agree on one whole set. It is the new one if the client was told so, and the
-// old one or the new one if the client was told nothing.
-func TestACrashInMidUpdateLeavesNoMixture(t *testing.T) {
+// agree fails the test unless kernel, inspect, the file that the next dockerd
+// would read and runc's own state all have one set, and returns it.
+func agree(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk string) settings {
+	t.Helper()
+	s, id := inForce(t, d, name, withGPU, disk), d.Inspect(t, name).ID
+	var saved struct{ PidsLimit, Memory int64 }
+	readJSON(t, d.HostConfigFile(id), &saved)
+	assert.Equal(t, saved.PidsLimit, s.pids, "hostconfig.json differs from the kernel")
+	assert.Equal(t, saved.Memory, s.memory, "hostconfig.json differs from the kernel")
+	var state struct {
+		Config struct {
+			Cgroups struct {
+				PidsLimit int64 `json:"pids_limit"`
+				Memory    int64 `json:"memory"`
+			} `json:"cgroups"`
+		} `json:"config"`
+	}
+	readJSON(t, d.StateFile(id), &state)
+	assert.Equal(t, state.Config.Cgroups.PidsLimit, s.pids, "state.json differs from the kernel")
+	assert.Equal(t, state.Config.Cgroups.Memory, s.memory, "state.json differs from the kernel")
+	return s
+}
+
+func readJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	assert.NilError(t, err)
+	assert.NilError(t, json.Unmarshal(data, v))
+}
+
+// fault is one way for an update to go wrong.
+type fault struct {
+	name string
+	// during happens some time after the request was sent.
+	during func(t *testing.T, d *daemon.Daemon)
+	// after brings back what during has broken, before anything is looked at.
+	after func(t *testing.T, d *daemon.Daemon)
+}
+
+var faults = []fault{
+	{
+		name:   "dockerd killed",
+		during: func(t *testing.T, d *daemon.Daemon) { d.Kill(t) },
+		after:  func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
+	},
+	{
+		name:   "runc killed",
+		during: func(_ *testing.T, d *daemon.Daemon) { d.KillRuntime() },
+	},
+	{
+		name: "dockerd and runc killed",
+		during: func(t *testing.T, d *daemon.Daemon) {
+			d.KillRuntime()
+			d.Kill(t)
+		},
+		after: func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
+	},
+	{
+		name:   "containerd killed",
+		during: func(t *testing.T, d *daemon.Daemon) { d.RestartContainerd(t) },
+	},
+	{
+		name:   "shim killed",
+		during: func(_ *testing.T, d *daemon.Daemon) { d.KillShims() },
+		after: func(t *testing.T, d *daemon.Daemon) {
+			// The container dies with it. Its limits come from disk now.
+			for end := time.Now().Add(time.Minute); d.Inspect(t, "box").State.Running && time.Now().Before(end); {
+				time.Sleep(50 * time.Millisecond)
+			}
+			d.Must(t, "start", "box")
+		},
+	},
+}
+
+// A fault at any moment of an update: after it kernel, inspect, disk and runc's
+// state agree on one whole set. It is the new one if the client was told so,
+// the old one if it was told no, and one of the two if it was told nothing.
+func TestAFaultInMidUpdateLeavesNoMixture(t *testing.T) {
 	d := setup(t)
 	withGPU, disk := require.Has("gpu"), rootDisk(t, d)
 	n, seed := kills(t)
-	t.Logf("%d kills, SEED=%d", n, seed)
+	t.Logf("%d faults, SEED=%d", n, seed)
 	random := rand.New(rand.NewPCG(seed, seed))
 
 	t.Cleanup(func() {
@@ -93,63 +172,217 @@ func TestACrashInMidUpdateLeavesNoMixture(t *testing.T) {
 	})
 	d.Restart(t, sharedArgs("--live-restore")...)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "86400")
-	now := settings{}
 	next := func() settings {
-		return settings{
+		s := settings{
 			pids: 50 + random.Int64N(1000), memory: (16 + random.Int64N(1000)) * mib,
 			priority: 1 + random.Int64N(1000), gpu: 4096 + random.Int64N(1<<40), disk: mib + random.Int64N(1<<40),
 		}
-	}
-	apply := func(s settings) (answered bool, status int) {
-		r, err := d.TryAPI(http.MethodPost, "/containers/box/update", s.body(withGPU, disk != ""))
-		if err != nil {
-			return false, 0
-		}
-		return true, r.Status
-	}
-	now = next()
-	start := time.Now()
-	_, status := apply(now)
-	assert.Equal(t, status, http.StatusOK)
-	// Kill at any point of an update as long as this one, and a little later.
-	window := time.Since(start) * 3 / 2
-
-	took, kept := 0, 0
-	for i := range n {
-		want, delay := next(), time.Duration(random.Int64N(int64(window)))
-		type answer struct {
-			answered bool
-			status   int
-		}
-		done := make(chan answer, 1)
-		go func() {
-			answered, status := apply(want)
-			done <- answer{answered, status}
-		}()
-		time.Sleep(delay)
-		d.Kill(t)
-		a := <-done
-		d.StartAgain(t, sharedArgs("--live-restore")...)
-
-		got := inForce(t, d, "box", withGPU, disk)
 		if !withGPU {
-			want.priority, want.gpu, now.priority, now.gpu = 0, 0, 0, 0
+			s.priority, s.gpu = 0, 0
 		}
 		if disk == "" {
-			want.disk, now.disk = 0, 0
+			s.disk = 0
 		}
+		return s
+	}
+	type answer struct {
+		answered bool
+		status   int
+		message  string
+	}
+	apply := func(s settings) answer {
+		r, err := d.TryAPI(http.MethodPost, "/containers/box/update", s.body(withGPU, disk != ""))
+		if err != nil {
+			return answer{}
+		}
+		return answer{true, r.Status, r.Message()}
+	}
+	now := next()
+	start := time.Now()
+	first := apply(now)
+	assert.Equal(t, first.status, http.StatusOK, first.message)
+	// At any point of an update as long as this one, and a little later.
+	window := time.Since(start) * 3 / 2
+
+	count := map[string]*[2]int{}
+	for i := range n {
+		f := faults[random.IntN(len(faults))]
+		want, delay := next(), time.Duration(random.Int64N(int64(window)))
+		done := make(chan answer, 1)
+		go func() { done <- apply(want) }()
+		time.Sleep(delay)
+		f.during(t, d)
+		a := <-done
+		if f.after != nil {
+			f.after(t, d)
+		}
+
+		got := agree(t, d, "box", withGPU, disk)
+		what := fmt.Sprintf("fault %d, %s after %v, answer %+v", i, f.name, delay, a)
 		switch {
+		case a.status == http.StatusOK:
+			assert.Equal(t, got, want, "%s: the client was told that it is done", what)
 		case a.answered:
-			assert.Equal(t, a.status, http.StatusOK)
-			assert.Equal(t, got, want, "kill %d after %v: the client was told that it is done", i, delay)
-			took++
-		case got == want:
-			took++
-		default:
-			assert.Equal(t, got, now, "kill %d after %v: neither the old set nor the new one, which is %v", i, delay, want)
-			kept++
+			assert.Equal(t, got, now, "%s: the client was told that it has failed", what)
+			wantWords(t, a.message, d.Inspect(t, "box").ID)
+		case got != want:
+			assert.Equal(t, got, now, "%s: neither the old set nor the new one, which is %v", what, want)
+		}
+		if count[f.name] == nil {
+			count[f.name] = new([2]int)
+		}
+		if got == want {
+			count[f.name][0]++
+		} else {
+			count[f.name][1]++
 		}
 		now = got
 	}
-	t.Logf("%d times the new settings, %d times the old ones", took, kept)
+	for _, f := range faults {
+		if c := count[f.name]; c != nil {
+			t.Logf("%s: %d times the new settings, %d times the old ones", f.name, c[0], c[1])
+		}
+	}
+}
+
+// crowd puts a small file system over a container's folder, with what is in it,
+// and returns a function that leaves so many bytes free in it.
+func crowd(t *testing.T, dir string) (leave func(bytes int)) {
+	t.Helper()
+	names, err := os.ReadDir(dir)
+	assert.NilError(t, err)
+	files := map[string][]byte{}
+	for _, e := range names {
+		if e.Type().IsRegular() {
+			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			assert.NilError(t, err)
+			files[e.Name()] = data
+		}
+	}
+	assert.NilError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"))
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	for name, data := range files {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
+	return func(bytes int) {
+		ballast := filepath.Join(dir, "ballast")
+		_ = os.Remove(ballast)
+		var st unix.Statfs_t
+		assert.NilError(t, unix.Statfs(dir, &st))
+		if free := int(st.Bavail) * int(st.Bsize); free > bytes {
+			assert.NilError(t, os.WriteFile(ballast, make([]byte, free-bytes), 0o600))
+		}
+	}
+}
+
+func TestAFaultOfTheDiskChangesNothing(t *testing.T) {
+	d := setup(t)
+	withGPU := require.Has("gpu")
+	for _, tc := range []struct {
+		name string
+		dir  func(id string) string
+		word string
+	}{
+		{"the daemon's", func(id string) string { return filepath.Dir(d.HostConfigFile(id)) }, ""},
+		{"the runtime's", func(id string) string { return filepath.Dir(d.StateFile(id)) }, "state"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Cleanup(func() { d.RemoveAll(t) })
+			old := settings{pids: 100, memory: 64 * mib}
+			args := []string{"run", "-d", "--name=box", "--pids-limit=100", "--memory=64m", "--memory-swap=64m"}
+			if withGPU {
+				old.priority, old.gpu = 50, 10240
+				args = append(args, "--gpu-priority=50", "--gpu-memory=10240")
+			}
+			d.Must(t, append(args, "busybox", "sleep", "86400")...)
+			id := d.Inspect(t, "box").ID
+			dir := tc.dir(id)
+			leave := crowd(t, dir)
+			changed := settings{pids: 133, memory: 128 * mib}
+			if withGPU {
+				changed.priority, changed.gpu = 7, 20480
+			}
+			update := func() daemon.Response {
+				return d.API(t, http.MethodPost, "/containers/box/update", changed.body(withGPU, false))
+			}
+			refused := 0
+			for _, free := range []int{0, 4096, 8192, 12288, 16384, 32768} {
+				leave(free)
+				r := update()
+				if r.Status == http.StatusOK {
+					assert.Equal(t, agree(t, d, "box", withGPU, ""), changed, "%d bytes free", free)
+					leave(1 << 18)
+					back := d.API(t, http.MethodPost, "/containers/box/update", old.body(withGPU, false))
+					assert.Equal(t, back.Status, http.StatusOK, "%s", back.Body)
+					continue
+				}
+				refused++
+				wantWords(t, r.Message(), id, "no space left on device", tc.word)
+				assert.Equal(t, agree(t, d, "box", withGPU, ""), old, "%d bytes free", free)
+			}
+			assert.Assert(t, refused > 0, "the disk was never full")
+
+			leave(1 << 18)
+			assert.NilError(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+			r := update()
+			assert.Assert(t, r.Status != http.StatusOK)
+			wantWords(t, r.Message(), id, "read-only file system", tc.word)
+			assert.Equal(t, agree(t, d, "box", withGPU, ""), old)
+
+			assert.NilError(t, unix.Mount("", dir, "", unix.MS_REMOUNT, "size=512k"))
+			r = update()
+			assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+			assert.Equal(t, agree(t, d, "box", withGPU, ""), changed)
+		})
+	}
+}
+
+// The kernel refuses one resource after others have been written.
+func TestAFaultOfTheKernelChangesNothing(t *testing.T) {
+	require.CgroupV1(t) // v2 takes every value and does what it can.
+	d := setup(t)
+	run := func(name string, more ...string) {
+		args := append([]string{"run", "-d", "--name=" + name, "--pids-limit=100", "--memory=64m", "--memory-swap=64m"}, more...)
+		d.Must(t, append(args, "busybox", "sleep", "600")...)
+	}
+	run("one")
+	top, err := d.Cgroup(t, "one").Dir("cpu")
+	assert.NilError(t, err)
+	top = filepath.Dir(top)
+	// A child cannot have more CPU time than its parent.
+	run("two", "--cgroup-parent=/"+filepath.Base(top)+"/narrow")
+	run("three")
+	assert.NilError(t, os.WriteFile(filepath.Join(top, "narrow", "cpu.cfs_quota_us"), []byte("50000"), 0))
+
+	old := settings{pids: 100, memory: 64 * mib}
+	all := func() {
+		t.Helper()
+		for _, name := range []string{"one", "two", "three"} {
+			assert.Equal(t, agree(t, d, name, false, ""), old, name)
+			dir, err := d.Cgroup(t, name).Dir("cpu")
+			assert.NilError(t, err)
+			quota, err := os.ReadFile(filepath.Join(dir, "cpu.cfs_quota_us"))
+			assert.NilError(t, err)
+			assert.Equal(t, strings.TrimSpace(string(quota)), "-1", name)
+		}
+	}
+	r := d.API(t, http.MethodPost, "/containers/two/update", `{"Memory":134217728,"MemorySwap":134217728,"PidsLimit":133,"CpuPeriod":100000,"CpuQuota":80000}`)
+	assert.Assert(t, r.Status != http.StatusOK, "the kernel took it")
+	wantWords(t, r.Message(), d.Inspect(t, "two").ID, "cpu.cfs_quota_us", "invalid argument")
+	all()
+
+	// Of several containers none is changed, unless that is asked for.
+	flags := []string{"--pids-limit=133", "--memory=128m", "--memory-swap=128m", "--cpu-period=100000", "--cpu-quota=80000"}
+	names := []string{"one", "two", "three"}
+	res := d.Docker(t, slices.Concat([]string{"modresources"}, flags, names)...)
+	assert.Assert(t, res.Code != 0, "the kernel took it")
+	wantWords(t, res.Stderr, "two: ", d.Inspect(t, "two").ID, "cpu.cfs_quota_us", "invalid argument")
+	all()
+	res = d.Docker(t, slices.Concat([]string{"modresources", "--partial"}, flags, names)...)
+	assert.Assert(t, res.Code != 0, "the kernel took it")
+	wantWords(t, res.Stderr, "two: ", "invalid argument")
+	changed := settings{pids: 133, memory: 128 * mib}
+	assert.Equal(t, agree(t, d, "one", false, ""), changed)
+	assert.Equal(t, agree(t, d, "two", false, ""), old)
+	assert.Equal(t, agree(t, d, "three", false, ""), changed)
 }

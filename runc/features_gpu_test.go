@@ -11,7 +11,8 @@ import (
 	"github.com/urfave/cli"
 )
 
-// dockerd looks for this text before it sends GPU limits on cgroup v1.
+// dockerd looks for these texts before it sends GPU limits on cgroup v1, and
+// before it updates several containers by one runc.
 func TestFeaturesGPU(t *testing.T) {
 	var out bytes.Buffer
 	app := cli.NewApp()
@@ -26,6 +27,9 @@ func TestFeaturesGPU(t *testing.T) {
 	}
 	got, want := feat.Annotations["io.github.gpu-cgroup.unified-v1"], "gpu.memory.max,gpu.priority"
 	if got != want {
+		t.Errorf("got annotation %q, want %q", got, want)
+	}
+	if got, want := feat.Annotations["io.github.gpu-cgroup.update-many"], "update-many"; got != want {
 		t.Errorf("got annotation %q, want %q", got, want)
 	}
 }

@@ -58,17 +58,22 @@ const gpuMemoryDefault = "18446744073709551615"
 
 // v1Container is a running container with saved limits on a fake cgroup v1.
 type v1Container struct {
-	t            *testing.T
-	root, cgroup string
+	t                *testing.T
+	root, id, cgroup string
 }
 
 func newV1Container(t *testing.T, saved *cgroups.Resources) *v1Container {
+	t.Helper()
+	return newV1ContainerAt(t, t.TempDir(), "ctr", saved)
+}
+
+func newV1ContainerAt(t *testing.T, root, id string, saved *cgroups.Resources) *v1Container {
 	t.Helper()
 	if cgroups.IsCgroup2UnifiedMode() {
 		t.Skip("libcontainer takes the cgroup v2 manager on this host")
 	}
 	fakeCgroups(t)
-	c := &v1Container{t: t, root: t.TempDir(), cgroup: t.TempDir()}
+	c := &v1Container{t: t, root: root, id: id, cgroup: t.TempDir()}
 	writeFiles(t, c.cgroup, map[string]string{
 		"gpu/gpu.priority":                     "0\n",
 		"gpu/gpu.max_mem_in_bytes":             gpuMemoryDefault + "\n",
@@ -91,17 +96,17 @@ func newV1Container(t *testing.T, saved *cgroups.Resources) *v1Container {
 	}
 	state, err := json.Marshal(libcontainer.State{
 		BaseState: libcontainer.BaseState{
-			ID:                   "ctr",
+			ID:                   id,
 			InitProcessPid:       os.Getpid(),
 			InitProcessStartTime: stat.StartTime,
-			Config:               configs.Config{Cgroups: &cgroups.Cgroup{Path: "/ctr", Resources: saved}},
+			Config:               configs.Config{Cgroups: &cgroups.Cgroup{Path: "/" + id, Resources: saved}},
 		},
 		CgroupPaths: paths,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFiles(t, c.root, map[string]string{"ctr/state.json": string(state)})
+	writeFiles(t, c.root, map[string]string{id + "/state.json": string(state)})
 	return c
 }
 
@@ -115,7 +120,8 @@ func (c *v1Container) update(resources string) error {
 	app := cli.NewApp()
 	app.Flags = []cli.Flag{cli.StringFlag{Name: "root"}}
 	app.Commands = []cli.Command{updateCommand}
-	return app.Run([]string{"runc", "--root", c.root, "update", "-r", file, "ctr"})
+	defer unlockContainer(c.id)
+	return app.Run([]string{"runc", "--root", c.root, "update", "-r", file, c.id})
 }
 
 func (c *v1Container) mustUpdate(resources string) {
@@ -128,7 +134,7 @@ func (c *v1Container) mustUpdate(resources string) {
 // saved returns the resources of state.json.
 func (c *v1Container) saved() *cgroups.Resources {
 	c.t.Helper()
-	data, err := os.ReadFile(filepath.Join(c.root, "ctr", "state.json"))
+	data, err := os.ReadFile(filepath.Join(c.root, c.id, "state.json"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -521,7 +527,7 @@ func TestUpdateWritesOnlyNamed(t *testing.T) {
 // saveFails makes the rename of the new state.json over the old one fail.
 func (c *v1Container) saveFails() {
 	c.t.Helper()
-	file := filepath.Join(c.root, "ctr", "state.json")
+	file := filepath.Join(c.root, c.id, "state.json")
 	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil {
 		c.t.Skip("no right to mount:", err)
 	}

@@ -28,3 +28,6 @@ mkdir -p "$scratch/.build"
 bench "Go trees from pins, hooks and files" 'rm -rf "$scratch/.build/src"' .build/bin/tree -C "$scratch" make "${trees[@]}"
 bench "Go trees, nothing changed" : .build/bin/tree -C "$scratch" make "${trees[@]}"
 bench "make, nothing changed" : make build
+
+# Against upstream's Docker of the same version, in turns.
+GPU_CGROUP_BIN=$PWD/.build/bin BENCH_CONTAINERS=100 go test -count=1 -v -run TestBenchModresources ./integration | grep -E '^(docker |how many|one write|--- FAIL)'

@@ -3,6 +3,7 @@
 # Builds one program from its tree in .build/src into .build/bin:
 #
 #   scripts/build.sh dockerd|docker-proxy|docker-init|docker|runc|runc-stock|containerd|containerd-shim-runc-v2|ctr
+#   scripts/build.sh dockerd-stock|docker-stock
 #
 # Every fork is built in its own tree, as its own main module, with upstream's
 # own pinned dependencies. All programs are static, so that the same bytes run
@@ -32,10 +33,16 @@ build() { # build TREE PACKAGE [go build flag...]
 	go -C ".build/src/$tree" build -trimpath "$@" -o "$out/$name" "$package"
 }
 
-moby() {
+moby() { # moby TREE PACKAGE SUFFIX COMMIT
 	local v=github.com/docker/docker/dockerversion
-	CGO_ENABLED=0 build moby "$1" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
-		-ldflags "-w -X $v.Version=$(pin github.com/docker/docker)+gpu -X $v.GitCommit=$commit -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+	CGO_ENABLED=0 build "$1" "$2" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
+		-ldflags "-w -X $v.Version=$(pin github.com/docker/docker)$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+}
+
+cli() { # cli TREE SUFFIX COMMIT
+	local v=github.com/docker/cli/cli/version
+	CGO_ENABLED=0 build "$1" ./cmd/docker -modfile=vendor.mod -mod=readonly -tags osusergo \
+		-ldflags "-w -X $v.Version=$(pin github.com/docker/cli)$2 -X $v.GitCommit=$3 -X $v.PlatformName=gpu-cgroup"
 }
 
 runc() { # runc TREE EXTRAVERSION COMMIT
@@ -50,15 +57,13 @@ containerd() {
 }
 
 case $name in
-dockerd) moby ./cmd/dockerd ;;
-docker-proxy) moby ./cmd/docker-proxy ;;
+dockerd) moby moby ./cmd/dockerd +gpu "$commit" ;;
+dockerd-stock) moby stock-moby ./cmd/dockerd '' stock ;;
+docker-proxy) moby moby ./cmd/docker-proxy +gpu "$commit" ;;
 # The version that upstream's Dockerfile pins is the one that Debian ships.
 docker-init) cp "$(command -v tini-static)" "$out/docker-init" ;;
-docker)
-	v=github.com/docker/cli/cli/version
-	CGO_ENABLED=0 build cli ./cmd/docker -modfile=vendor.mod -mod=readonly -tags osusergo \
-		-ldflags "-w -X $v.Version=$(pin github.com/docker/cli)+gpu -X $v.GitCommit=$commit -X $v.PlatformName=gpu-cgroup"
-	;;
+docker) cli cli +gpu "$commit" ;;
+docker-stock) cli stock-cli '' stock ;;
 runc) runc runc +gpu "$commit" ;;
 runc-stock) runc stock-runc '' stock ;;
 containerd | containerd-shim-runc-v2 | ctr) containerd ;;

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
@@ -36,6 +38,7 @@ type pendingUpdate struct {
 	Update        containertypes.Resources // what is being sent to the runtime
 	Old           containertypes.Resources // what was in force
 	RestartPolicy containertypes.RestartPolicy
+	Boot          string // of the machine
 }
 
 // notTakenBackError says that a failed update may have left something behind
@@ -165,7 +168,7 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	if err := daemon.updateNet(ctr, tsk, update, r); err != nil {
 		return err
 	}
-	if err := tsk.UpdateResources(ctx, r); err != nil {
+	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
 		return err
 	}
 	if err := daemon.verifyNetApplied(ctr, tsk, update); err != nil {
@@ -202,23 +205,34 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 	}
 
 	err = update(ctr, change, pending.Old)
+	inKernel := err == nil
 	if err == nil {
 		if err = removePending(ctr); err == nil {
 			return nil
 		}
 		err = errCannotUpdate(ctr.ID, errdefs.System(err))
 	}
-	ctr.Lock()
-	restoreErr := daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
-	ctr.Unlock()
-	switch {
-	case restoreErr != nil:
-		return errdefs.System(fmt.Errorf("%w; and the old settings could not be saved: %w", err, restoreErr))
-	case errors.As(err, &notTakenBackError{}):
+	if backErr := daemon.putBack(ctr, pending, inKernel); backErr != nil {
+		return errdefs.System(fmt.Errorf("%w; and taking it back: %w", err, backErr))
+	}
+	if errors.As(err, &notTakenBackError{}) {
 		return err
 	}
 	if removeErr := removePending(ctr); removeErr != nil {
 		return errdefs.System(fmt.Errorf("%w; %w", err, removeErr))
+	}
+	return err
+}
+
+// putBack makes memory, disk and, if that is asked for, the kernel hold what
+// they held before an update. If one of them cannot, the others do all the same.
+func (daemon *Daemon) putBack(ctr *container.Container, pending pendingUpdate, inKernel bool) error {
+	ctr.Lock()
+	err := daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
+	tsk, taskErr := ctr.GetRunningTask()
+	ctr.Unlock()
+	if taskErr == nil && inKernel {
+		err = errors.Join(err, daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true))
 	}
 	return err
 }
@@ -236,24 +250,15 @@ func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
 	if err != nil {
 		return err
 	}
-	// The file is written atomically, so one that cannot be read is not ours.
-	if err := json.Unmarshal(data, &pending); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(ctr.Root, pendingUpdateFile), err)
-	}
-
-	ctr.Lock()
-	err = daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
-	tsk, taskErr := ctr.GetRunningTask()
-	ctr.Unlock()
-	if err != nil {
-		return err
-	}
-	if taskErr == nil && alive {
-		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true); err != nil {
+	// A machine that went down has no cgroups to put back, and on disk it has
+	// one of the sets, whole. Nor is there anything to do if the file is torn:
+	// nothing is changed before it is written.
+	if json.Unmarshal(data, &pending) == nil && pending.Boot == bootID() {
+		if err := daemon.putBack(ctr, pending, alive); err != nil {
 			return err
 		}
+		log.G(context.TODO()).WithField("container", ctr.ID).Warn("took back an update that was not finished")
 	}
-	log.G(context.TODO()).WithField("container", ctr.ID).Warn("took back an update that was not finished")
 	return removePending(ctr)
 }
 
@@ -278,7 +283,41 @@ func (daemon *Daemon) storeResources(ctr *container.Container, r containertypes.
 		ctr.UpdateMonitor(policy)
 	}
 	ctr.HostConfig = &hostConfig
-	return ctr.CheckpointTo(context.TODO(), daemon.containersReplica)
+	return daemon.saveHostConfig(ctr)
+}
+
+// saveHostConfig is ctr.CheckpointTo for what an update changes: the other
+// file, config.v2.json, is left alone. And an error of the last write or of the
+// renaming is an error. Callers must hold the container's lock.
+func (daemon *Daemon) saveHostConfig(ctr *container.Container) error {
+	path, err := ctr.HostConfigPath()
+	if err != nil {
+		return err
+	}
+	hostConfig, err := json.Marshal(ctr.HostConfig)
+	if err != nil {
+		return err
+	}
+	hostConfig = append(hostConfig, '\n')
+	// A disk that is full, or read-only, is no trouble if nothing has to change.
+	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, hostConfig) {
+		if err := atomicwriter.WriteFile(path, hostConfig, 0o600); err != nil {
+			return err
+		}
+	}
+
+	var seen container.Container // what queries are to see
+	config, err := json.Marshal(ctr)
+	if err == nil {
+		err = json.Unmarshal(config, &seen)
+	}
+	if err == nil {
+		err = json.Unmarshal(hostConfig, &seen.HostConfig)
+	}
+	if err != nil {
+		return err
+	}
+	return daemon.containersReplica.Save(&seen)
 }
 
 // keepFixed gives r the fields that no update can change.
@@ -423,24 +462,35 @@ func changedResources(old, now containertypes.Resources) map[string]string {
 	return changed
 }
 
+// writePending does not wait for the disk: the file has to outlive dockerd, but
+// not the machine.
 func writePending(ctr *container.Container, p pendingUpdate) error {
+	p.Boot = bootID()
 	data, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	return atomicwriter.WriteFile(filepath.Join(ctr.Root, pendingUpdateFile), data, 0o600)
+	path := filepath.Join(ctr.Root, pendingUpdateFile)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return errors.Join(err, removeIfThere(path))
+	}
+	return nil
 }
 
 func removePending(ctr *container.Container) error {
-	if err := os.Remove(filepath.Join(ctr.Root, pendingUpdateFile)); err != nil {
-		return err
-	}
-	// Else a power cut could bring the file back, and the next start of
-	// dockerd would take back an update that was acknowledged.
-	dir, err := os.Open(ctr.Root)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return removeIfThere(filepath.Join(ctr.Root, pendingUpdateFile))
 }
+
+func removeIfThere(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// bootID is another one after each boot of the machine, "" where there is none.
+var bootID = sync.OnceValue(func() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+})

@@ -109,6 +109,15 @@ func TestUpdateTransaction(t *testing.T) {
 		assert.Check(t, is.Equal(string(onDisk(t, c).RestartPolicy.Name), "no"))
 		assert.Check(t, !isPending(c))
 	})
+	t.Run("the machine went down in between", func(t *testing.T) {
+		for _, left := range []string{`{"Old":{"PidsLimit":5},"Boot":"another"}`, `{"Old":{"Pi`, ``} {
+			d, c := stoppedContainer(t, old)
+			assert.NilError(t, os.WriteFile(filepath.Join(c.Root, pendingUpdateFile), []byte(left), 0o600))
+			d.restoreUpdate(c, false)
+			assert.Check(t, is.DeepEqual(onDisk(t, c).Resources, old))
+			assert.Check(t, !isPending(c))
+		}
+	})
 	t.Run("the same, found by the next update", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		assert.NilError(t, writePending(c, pendingUpdate{Update: changed, Old: old, RestartPolicy: c.HostConfig.RestartPolicy}))

@@ -51,15 +51,30 @@ type Daemon struct {
 
 // Start makes a daemon with the test image in it. Args are added to dockerd's
 // command line. The caller must Close it.
-func Start(args ...string) (*Daemon, error) { return start(nil, args...) }
+func Start(args ...string) (*Daemon, error) { return start(nil, nil, args...) }
 
-func start(ns *netns.NS, args ...string) (_ *Daemon, err error) {
+// StartStock is Start with upstream's dockerd, docker and runc.
+func StartStock(args ...string) (*Daemon, error) {
+	return start(map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}, nil, args...)
+}
+
+// StartWith is Start with other programs: a path for each name.
+func StartWith(programs map[string]string, args ...string) (*Daemon, error) {
+	return start(programs, nil, args...)
+}
+
+func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon, err error) {
 	// A short path: names of sockets end at 107 bytes.
 	dir, err := os.MkdirTemp("", "gpucg-")
 	if err != nil {
 		return nil, err
 	}
 	d := &Daemon{dir: dir, bin: require.Bin(), args: args, ns: ns, cgroupParent: filepath.Base(dir)}
+	if programs != nil {
+		if d.bin, err = linkPrograms(filepath.Join(dir, "bin"), programs); err != nil {
+			return nil, err
+		}
+	}
 	d.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
@@ -82,6 +97,30 @@ func start(ns *netns.NS, args ...string) (_ *Daemon, err error) {
 	return d, d.importImage()
 }
 
+// linkPrograms makes a folder like Bin in which some programs are others.
+func linkPrograms(dir string, programs map[string]string) (string, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	all, err := os.ReadDir(require.Bin())
+	if err != nil {
+		return "", err
+	}
+	for _, e := range all {
+		target := e.Name()
+		if other, ok := programs[target]; ok {
+			target = other
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(require.Bin(), target)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, e.Name())); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
 // New is Start for one test: it ends with the test, which shows the logs when
 // it failed.
 func New(t testing.TB, args ...string) *Daemon {
@@ -99,10 +138,15 @@ func NewIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 func newIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
 	require.Daemon(t)
-	d, err := start(ns, args...)
+	d, err := start(nil, ns, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Until(t, d)
+}
+
+// Until ends a daemon with the test, which shows its logs when it failed.
+func Until(t testing.TB, d *Daemon) *Daemon {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(d.Logs())
@@ -306,8 +350,14 @@ type Result struct {
 // error of the test.
 func (d *Daemon) Docker(t testing.TB, args ...string) Result {
 	t.Helper()
+	return d.CLI(t, d.Binary("docker"), d.Socket(), args...)
+}
+
+// CLI is Docker with the program at a path, and a socket that may be a proxy's.
+func (d *Daemon) CLI(t testing.TB, program, socket string, args ...string) Result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(d.Binary("docker"), append([]string{"--host", "unix://" + d.Socket()}, args...)...)
+	cmd := exec.Command(program, append([]string{"--host", "unix://" + socket}, args...)...)
 	cmd.Env = d.env()
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -404,4 +454,33 @@ func (d *Daemon) call(method, path, contentType string, body io.Reader) (Respons
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return Response{resp.StatusCode, resp.Header, text}, err
+}
+
+// HostConfigFile is what the next dockerd would find of a container.
+func (d *Daemon) HostConfigFile(id string) string {
+	return filepath.Join(d.dir, "docker", "containers", id, "hostconfig.json")
+}
+
+// StateFile is what runc keeps of a container.
+func (d *Daemon) StateFile(id string) string {
+	return filepath.Join(d.dir, "docker-run", "runtime-runc", "moby", id, "state.json")
+}
+
+// KillRuntime kills the runc that is updating containers, if there is one.
+func (d *Daemon) KillRuntime() bool {
+	return killProcesses("runc", func(args []string) bool {
+		return slices.Contains(args, "update-many") && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, d.dir+"/") })
+	}) > 0
+}
+
+// KillShims kills the shims of all containers, and with them the containers.
+func (d *Daemon) KillShims() { killShims(d.containerdSocket()) }
+
+// RestartContainerd ends containerd as a crash would and starts it again.
+func (d *Daemon) RestartContainerd(t testing.TB) {
+	t.Helper()
+	d.containerd.kill()
+	if err := d.startContainerd(); err != nil {
+		t.Fatal(err)
+	}
 }

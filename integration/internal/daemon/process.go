@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -109,23 +108,28 @@ func (p *process) ended() bool {
 // killShims ends the shims that were started for our containerd. They leave its
 // process group, so its socket in their command line is what tells them.
 func killShims(socket string) {
+	killProcesses("containerd-shim", func(args []string) bool { return slices.Contains(args, socket) })
+}
+
+// killProcesses kills the processes whose program's name begins with name and
+// whose command line is ours, and returns how many it found.
+func killProcesses(name string, ours func(args []string) bool) (found int) {
 	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range list {
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}
-		args := bytes.Split(raw, []byte{0})
-		if !slices.ContainsFunc(args, func(a []byte) bool { return string(a) == socket }) {
-			continue
-		}
-		if !strings.HasPrefix(filepath.Base(string(args[0])), "containerd-shim") {
+		args := strings.Split(string(raw), "\x00")
+		if !strings.HasPrefix(filepath.Base(args[0]), name) || !ours(args) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			found++
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+	return found
 }
 
 // ours matches the names this package makes. Everything below that kills, unmounts

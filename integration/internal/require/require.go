@@ -31,6 +31,7 @@ func missingf(format string, a ...any) error { return missing{fmt.Sprintf(format
 var features = map[string]func() error{
 	"root":        root,
 	"binaries":    binaries,
+	"stock":       stock,
 	"v1":          v1,
 	"v2":          v2,
 	"gpu":         gpu,
@@ -46,6 +47,9 @@ var features = map[string]func() error{
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
 func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
+
+// Stock: upstream's dockerd and docker, which "make stock" builds.
+func Stock(t testing.TB) { t.Helper(); need(t, "root", "binaries", "stock") }
 
 // CgroupV1 : one hierarchy per controller under /sys/fs/cgroup.
 func CgroupV1(t testing.TB) { t.Helper(); need(t, "v1") }
@@ -155,7 +159,13 @@ func Bin() string {
 }
 
 func binaries() error {
-	for _, name := range []string{"dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "runc-stock"} {
+	return inBin("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "runc-stock")
+}
+
+func stock() error { return inBin("dockerd-stock", "docker-stock") }
+
+func inBin(names ...string) error {
+	for _, name := range names {
 		_, err := os.Stat(filepath.Join(Bin(), name))
 		if errors.Is(err, os.ErrNotExist) {
 			return missingf("no %s in %q (set GPU_CGROUP_BIN)", name, Bin())

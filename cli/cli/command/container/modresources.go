@@ -9,6 +9,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
@@ -91,7 +93,7 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 		return err
 	}
 
-	m := modresources{
+	m := &modresources{
 		apiClient: dockerCLI.Client(),
 		warnings:  dockerCLI.Err(),
 		wanted:    wanted,
@@ -125,6 +127,8 @@ type modresources struct {
 	warnings  io.Writer
 	wanted    container.Resources
 	fields    []resourceField // those that wanted names
+
+	mu sync.Mutex // for warnings
 }
 
 // modresourcesTarget is a container and what it had before.
@@ -134,29 +138,69 @@ type modresourcesTarget struct {
 	old  container.UpdateConfig
 }
 
+// atOnce is how many containers are worked on at the same time. The daemon
+// waits for disks and for the kernel most of the time.
+var atOnce = 32 // changed by tests
+
+// each calls do for the numbers below n, some at the same time, and returns
+// when all calls have returned. After a call that returned false it starts
+// no further ones.
+func each(n int, do func(i int) bool) {
+	var (
+		next    atomic.Int64
+		stopped atomic.Bool
+		workers sync.WaitGroup
+	)
+	for range min(n, atOnce) {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for !stopped.Load() {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if !do(i) {
+					stopped.Store(true)
+				}
+			}
+		}()
+	}
+	workers.Wait()
+}
+
 // inspect looks up containers, each of them once even if it was given by
 // several names. The error is of those that could not be inspected.
 func (m *modresources) inspect(ctx context.Context, names []string) ([]modresourcesTarget, error) {
-	var (
-		targets []modresourcesTarget
-		errs    []error
-	)
+	var unique []string
 	for i, name := range names {
-		if slices.Contains(names[:i], name) {
-			continue
+		if !slices.Contains(names[:i], name) {
+			unique = append(unique, name)
 		}
+	}
+	found := make([]modresourcesTarget, len(unique))
+	errs := make([]error, len(unique))
+	each(len(unique), func(i int) bool {
+		name := unique[i]
 		ctr, err := m.apiClient.ContainerInspect(ctx, name)
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs[i] = fmt.Errorf("%s: %w", name, err)
 		case ctr.ContainerJSONBase == nil || ctr.HostConfig == nil:
-			errs = append(errs, fmt.Errorf("%s: the daemon did not say which resources it has", name))
-		case !slices.ContainsFunc(targets, func(t modresourcesTarget) bool { return t.id == ctr.ID }):
-			targets = append(targets, modresourcesTarget{
+			errs[i] = fmt.Errorf("%s: the daemon did not say which resources it has", name)
+		default:
+			found[i] = modresourcesTarget{
 				name: name,
 				id:   ctr.ID,
 				old:  container.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
-			})
+			}
+		}
+		return true
+	})
+	var targets []modresourcesTarget
+	for i, f := range found {
+		if errs[i] == nil && !slices.ContainsFunc(targets, func(t modresourcesTarget) bool { return t.id == f.id }) {
+			targets = append(targets, f)
 		}
 	}
 	return targets, errors.Join(errs...)
@@ -164,6 +208,8 @@ func (m *modresources) inspect(ctx context.Context, names []string) ([]modresour
 
 func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
 	resp, err := m.apiClient.ContainerUpdate(ctx, t.id, container.UpdateConfig{Resources: m.wanted})
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, w := range resp.Warnings {
 		_, _ = fmt.Fprintf(m.warnings, "WARNING: %s: %s\n", t.name, w)
 	}
@@ -176,16 +222,16 @@ func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
 // updateEach changes what can be changed and returns the containers for which
 // it worked, and the errors of the others.
 func (m *modresources) updateEach(ctx context.Context, targets []modresourcesTarget) ([]modresourcesTarget, error) {
-	var (
-		done []modresourcesTarget
-		errs []error
-	)
-	for _, t := range targets {
-		if err := m.update(ctx, t); err != nil {
-			errs = append(errs, err)
-			continue
+	errs := make([]error, len(targets))
+	each(len(targets), func(i int) bool {
+		errs[i] = m.update(ctx, targets[i])
+		return true
+	})
+	var done []modresourcesTarget
+	for i, t := range targets {
+		if errs[i] == nil {
+			done = append(done, t)
 		}
-		done = append(done, t)
 	}
 	return done, errors.Join(errs...)
 }
@@ -193,25 +239,36 @@ func (m *modresources) updateEach(ctx context.Context, targets []modresourcesTar
 // updateAll changes all containers, or puts back those that it has changed and
 // says so in the error.
 func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarget) error {
+	errs, begun := make([]error, len(targets)), make([]bool, len(targets))
+	each(len(targets), func(i int) bool {
+		begun[i] = true
+		errs[i] = m.update(ctx, targets[i])
+		return errs[i] == nil
+	})
+	failed := errors.Join(errs...)
+	if failed == nil {
+		return nil
+	}
+	// An interrupt is a reason to be here, and must not keep the
+	// others from being put back.
+	ctx = context.WithoutCancel(ctx)
+	var undo []modresourcesTarget
 	for i, t := range targets {
-		err := m.update(ctx, t)
-		if err == nil {
+		if !begun[i] {
 			continue
 		}
-		// An interrupt is a reason to be here, and must not keep the
-		// others from being put back.
-		ctx := context.WithoutCancel(ctx)
-		undo := targets[:i]
-		changed, lookErr := m.changed(ctx, t)
-		switch {
-		case lookErr != nil:
-			err = fmt.Errorf("%w; whether it was changed all the same is not known: %w", err, lookErr)
-		case changed:
-			undo = targets[:i+1]
+		if errs[i] != nil {
+			changed, lookErr := m.changed(ctx, t)
+			if lookErr != nil {
+				failed = fmt.Errorf("%w; whether %s was changed all the same is not known: %w", failed, t.name, lookErr)
+			}
+			if !changed {
+				continue
+			}
 		}
-		return m.putBack(ctx, undo, err)
+		undo = append(undo, t)
 	}
-	return nil
+	return m.putBack(ctx, undo, failed)
 }
 
 // changed tells whether a container has the wanted values although its update
@@ -229,19 +286,24 @@ func (m *modresources) changed(ctx context.Context, t modresourcesTarget) (bool,
 	}), nil
 }
 
-// putBack gives containers their old values, the last changed first, and adds
-// to reason what has come of it.
+// putBack gives containers their old values and adds to reason what has come
+// of it.
 func (m *modresources) putBack(ctx context.Context, targets []modresourcesTarget, reason error) error {
 	if len(targets) == 0 {
 		return fmt.Errorf("%w; no container was changed", reason)
 	}
+	fails := make([]error, len(targets))
+	each(len(targets), func(i int) bool {
+		fails[i] = m.exactUpdate(ctx, targets[i])
+		return true
+	})
 	var (
 		back []string
 		errs = []error{reason}
 	)
-	for _, t := range slices.Backward(targets) {
-		if err := m.exactUpdate(ctx, t); err != nil {
-			errs = append(errs, fmt.Errorf("%s: could not be put back, it may keep the new %s: %w", t.name, flagNames(m.fields), err))
+	for i, t := range targets {
+		if fails[i] != nil {
+			errs = append(errs, fmt.Errorf("%s: could not be put back, it may keep the new %s: %w", t.name, flagNames(m.fields), fails[i]))
 			continue
 		}
 		back = append(back, t.name)
@@ -306,7 +368,7 @@ func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Flag
 	if len(other) > 0 {
 		return fmt.Errorf("conflicting options: cannot specify both --show and %s", strings.Join(other, ", "))
 	}
-	m := modresources{apiClient: dockerCLI.Client()}
+	m := &modresources{apiClient: dockerCLI.Client()}
 	targets, err := m.inspect(ctx, containers)
 	if err != nil {
 		return err
@@ -327,7 +389,7 @@ func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClie
 		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			values := slices.Clone(limitValues[f.flag])
 			args = slices.Concat(containers.GetSlice(), args)
-			m := modresources{apiClient: dockerCLI.Client()}
+			m := &modresources{apiClient: dockerCLI.Client()}
 			// Not the number of args: completion parses the flags twice, and
 			// a list has everything twice then.
 			targets, err := m.inspect(cmd.Context(), args)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/docker/cli/cli/command"
@@ -24,6 +25,9 @@ import (
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
+
+// One after the other, so that the order of the calls is known.
+func init() { atOnce = 1 }
 
 var updateCommands = map[string]func(command.Cli) *cobra.Command{
 	"update":       newUpdateCommand,
@@ -41,6 +45,7 @@ func (knownCli) ServerInfo() command.ServerInfo {
 // does for the resources that the tests use.
 type updateClient struct {
 	fakeClient
+	mu         sync.Mutex
 	names      map[string]string // name to ID
 	containers map[string]*container.HostConfig
 	calls      []string
@@ -67,6 +72,8 @@ func newUpdateClient() *updateClient {
 }
 
 func (c *updateClient) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return container.InspectResponse{}, err
 	}
@@ -93,6 +100,8 @@ func (c *updateClient) ContainerInspect(ctx context.Context, name string) (conta
 }
 
 func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if byName, ok := c.names[id]; ok {
 		id = byName
 	}
@@ -118,6 +127,8 @@ func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config co
 }
 
 func (c *updateClient) ContainerUpdateExact(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return container.UpdateResponse{}, err
 	}
@@ -373,7 +384,6 @@ func TestModresourcesAllOrNothing(t *testing.T) {
 				if lostAnswer {
 					undo = append(undo, failing)
 				}
-				slices.Reverse(undo)
 				expErr := failing + ": cannot change cpu-shares, gpu-memory, gpu-priority: the kernel said no; "
 				if len(undo) == 0 {
 					expErr += "no container was changed"
@@ -397,6 +407,32 @@ func TestModresourcesAllOrNothing(t *testing.T) {
 				}
 				assert.Check(t, is.DeepEqual(apiClient.calls, calls))
 			})
+		}
+	}
+}
+
+// TestModresourcesManyAtOnce lets one of many fail. What is not known is how
+// many were begun by then; none may keep the change.
+func TestModresourcesManyAtOnce(t *testing.T) {
+	atOnce = 8
+	defer func() { atOnce = 1 }()
+	for _, failing := range []string{"", "id-17"} {
+		apiClient := newUpdateClient()
+		var names []string
+		for i := range 40 {
+			id := fmt.Sprintf("id-%d", i)
+			apiClient.containers[id] = &container.HostConfig{Resources: container.Resources{CPUShares: int64(100 + i)}}
+			names = append(names, id)
+		}
+		apiClient.updateErr = map[string]error{failing: errors.New("the kernel said no")}
+		_, _, err := modresourcesCmd(apiClient, append([]string{"--cpu-shares=512"}, names...)...)
+		assert.Check(t, is.Equal(err != nil, failing != ""), "%v", err)
+		for i, id := range names {
+			want := int64(512)
+			if failing != "" {
+				want = int64(100 + i)
+			}
+			assert.Check(t, is.Equal(apiClient.containers[id].CPUShares, want), id)
 		}
 	}
 }
@@ -431,7 +467,7 @@ func TestModresourcesDaemonGone(t *testing.T) {
 		return nil
 	}
 	_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
-	assert.Check(t, is.Error(err, "db: cannot change cpu-shares: EOF; whether it was changed all the same is not known: connection refused\n"+
+	assert.Check(t, is.Error(err, "db: cannot change cpu-shares: EOF; whether db was changed all the same is not known: connection refused\n"+
 		"web: could not be put back, it may keep the new cpu-shares: connection refused"))
 }
 

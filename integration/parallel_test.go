@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"gotest.tools/v3/assert"
+)
+
+// raceDaemon is the shared daemon, or if RACE_DOCKERD names a dockerd with the
+// race detector, one of that: it ends with the first race that it finds.
+func raceDaemon(t *testing.T) *daemon.Daemon {
+	path := os.Getenv("RACE_DOCKERD")
+	if path == "" {
+		return setup(t)
+	}
+	t.Setenv("GORACE", "halt_on_error=1 exitcode=66")
+	d, err := daemon.StartWith(map[string]string{"dockerd": path})
+	assert.NilError(t, err)
+	daemon.Until(t, d)
+	t.Cleanup(func() { d.RemoveAll(t) })
+	return d
+}
+
+// parallelUpdates sends one update for each set, all at the same time, to the
+// containers in turn, and returns which of the sets each container may have.
+func parallelUpdates(t *testing.T, d *daemon.Daemon, sets []settings, names []string, withGPU bool) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i, s := range sets {
+		wg.Go(func() {
+			name := names[i%len(names)]
+			r, err := d.TryAPI(http.MethodPost, "/containers/"+name+"/update", s.body(withGPU, false))
+			if err != nil || r.Status != http.StatusOK {
+				t.Errorf("%s: %v %d %s", name, err, r.Status, r.Body)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func someSettings(n, round int, withGPU bool) []settings {
+	sets := make([]settings, n)
+	for i := range sets {
+		k := int64(round*n + i)
+		sets[i] = settings{pids: 100 + k, memory: (16 + k) * mib}
+		if withGPU {
+			sets[i].priority, sets[i].gpu = 1+k%1000, 4096*(1+k)
+		}
+	}
+	return sets
+}
+
+// The last one wins, whole: kernel, inspect and disk have one and the same set,
+// and the next update finds no trace of the others.
+func TestParallelUpdatesOfOneContainer(t *testing.T) {
+	d := raceDaemon(t)
+	withGPU := require.Has("gpu")
+	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
+	for round := range 3 {
+		sets := someSettings(50, round, withGPU)
+		parallelUpdates(t, d, sets, []string{"box"}, withGPU)
+		assert.Assert(t, contains(sets, inForce(t, d, "box", withGPU, "")), "a mixture: %+v", inForce(t, d, "box", withGPU, ""))
+	}
+}
+
+func contains(sets []settings, s settings) bool {
+	for _, one := range sets {
+		if one == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Two updates for each of many containers at the same time, by the API, and
+// then all of them by one command.
+func TestParallelUpdatesOfManyContainers(t *testing.T) {
+	d := raceDaemon(t)
+	withGPU := require.Has("gpu")
+	n := 50
+	if withGPU { // The VM, where each start takes seconds.
+		n = 8
+	}
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("box%d", i)
+		d.Must(t, "run", "-d", "--name="+names[i], "busybox", "sleep", "86400")
+	}
+	sets := someSettings(2*n, 0, withGPU)
+	parallelUpdates(t, d, sets, names, withGPU)
+	for i, name := range names {
+		got := inForce(t, d, name, withGPU, "")
+		assert.Check(t, got == sets[i] || got == sets[n+i], "%s: a mixture: %+v", name, got)
+	}
+
+	// Two commands with all containers: each container has one of the two.
+	var wg sync.WaitGroup
+	for _, pids := range []string{"1111", "2222"} {
+		wg.Go(func() {
+			if r := d.Docker(t, append([]string{"modresources", "-q", "--pids-limit=" + pids}, names...)...); r.Code != 0 {
+				t.Errorf("%d %s", r.Code, r.Stderr)
+			}
+		})
+	}
+	wg.Wait()
+	for i, name := range names {
+		got := inForce(t, d, name, withGPU, "")
+		assert.Check(t, got.pids == 1111 || got.pids == 2222, "%s: %+v", name, got)
+		assert.Check(t, got.memory == sets[i].memory || got.memory == sets[n+i].memory, "%s: %+v", name, got)
+	}
+}

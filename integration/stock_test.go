@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"gotest.tools/v3/assert"
+)
+
+func stockCLI() string { return filepath.Join(require.Bin(), "docker-stock") }
+
+func mustCLI(t *testing.T, d *daemon.Daemon, program string, args ...string) string {
+	t.Helper()
+	r := d.CLI(t, program, d.Socket(), args...)
+	assert.Equal(t, r.Code, 0, "docker %v: %s%s", args, r.Stdout, r.Stderr)
+	return r.Stdout
+}
+
+func TestAStockCLIWorksWithOurDaemon(t *testing.T) {
+	require.Stock(t)
+	d := setup(t)
+	mustCLI(t, d, stockCLI(), "run", "-d", "--name=theirs", "--pids-limit=100", "busybox", "sleep", "600")
+	d.Cgroup(t, "theirs").Want(t, "pids.max", "100")
+	mustCLI(t, d, stockCLI(), "update", "--pids-limit=133", "theirs")
+	d.Cgroup(t, "theirs").Want(t, "pids.max", "133")
+	wantWords(t, mustCLI(t, d, stockCLI(), "inspect", "theirs"), `"PidsLimit": 133`)
+	wantWords(t, mustCLI(t, d, stockCLI(), "stats", "--no-stream", "theirs"), "theirs")
+	wantWords(t, mustCLI(t, d, stockCLI(), "info"), "Server Version: ")
+	d.WantHostConfig(t, "theirs", nil, nil)
+
+	t.Run("and leaves alone the limits it does not know", func(t *testing.T) {
+		args := []string{"run", "-d", "--name=ours", "--pids-limit=100", "--memory=64m"}
+		gpu := require.Has("gpu")
+		if gpu {
+			args = append(args, "--gpu-memory=10240", "--gpu-priority=50")
+		}
+		d.Must(t, append(args, "busybox", "sleep", "600")...)
+		mustCLI(t, d, stockCLI(), "update", "--pids-limit=144", "ours")
+		g := d.Cgroup(t, "ours")
+		g.Want(t, "pids.max", "144")
+		g.Want(t, "memory.max", "67108864")
+		if gpu {
+			wantLimits(t, d, "ours", 50, 10240)
+		}
+		wantWords(t, mustCLI(t, d, stockCLI(), "inspect", "ours"), `"PidsLimit": 144`)
+	})
+}
+
+// newFlags has one of each of our flags of run and create.
+var newFlags = []string{
+	"--gpu-memory=10240", "--gpu-priority=50",
+	"--blkio-read-limit=40m", "--blkio-write-limit=40m", "--blkio-read-iops-limit=100", "--blkio-write-iops-limit=100",
+	"--net-classid=10:1", "--net-prio=lo:5", "--net-egress-rate=20mbit", "--net-ingress-rate=20mbit",
+}
+
+func TestAStockDaemonIsRefusedByOurCLI(t *testing.T) {
+	require.Stock(t)
+	d, err := daemon.StartStock()
+	assert.NilError(t, err)
+	daemon.Until(t, d)
+	t.Cleanup(func() { d.RemoveAll(t) })
+	ours := filepath.Join(require.Bin(), "docker")
+
+	for _, command := range []string{"run", "create"} {
+		for _, flag := range newFlags {
+			r := d.CLI(t, ours, d.Socket(), command, flag, "busybox", "true")
+			assert.Assert(t, r.Code != 0, "%s %s was taken", command, flag)
+			name, _, _ := strings.Cut(flag, "=")
+			wantWords(t, r.Stderr, name, "daemon")
+		}
+	}
+	assert.DeepEqual(t, d.Names(t), []string{})
+
+	mustCLI(t, d, ours, "run", "-d", "--name=box", "--pids-limit=100", "busybox", "sleep", "600")
+	for _, args := range [][]string{
+		{"modresources", "--pids-limit=133", "box"},
+		{"container", "modresources", "--pids-limit=133", "box"},
+		{"update", "--gpu-memory=10240", "--pids-limit=133", "box"},
+	} {
+		r := d.CLI(t, ours, d.Socket(), args...)
+		assert.Assert(t, r.Code != 0, "%v was taken", args)
+		wantWords(t, r.Stderr, "daemon")
+	}
+	d.Cgroup(t, "box").Want(t, "pids.max", "100")
+	mustCLI(t, d, ours, "update", "--pids-limit=144", "box")
+	d.Cgroup(t, "box").Want(t, "pids.max", "144")
+
+	// A proxy that says what the daemon behind it does not: the CLI compares
+	// what was stored with what it asked for.
+	socket := featureProxy(t, d, "gpu,blkio-limit,net-class,net-rate")
+	for _, flag := range newFlags {
+		r := d.CLI(t, ours, socket, "create", flag, "busybox", "true")
+		assert.Assert(t, r.Code != 0, "%s was taken", flag)
+		name, _, _ := strings.Cut(flag, "=")
+		wantWords(t, r.Stderr, "ignored "+name, "the container was removed")
+	}
+	assert.DeepEqual(t, d.Names(t), []string{"/box"})
+}
+
+// featureProxy stands before a daemon and adds Docker-Resource-Features to its
+// answers. It returns its socket.
+func featureProxy(t *testing.T, d *daemon.Daemon, features string) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "proxy.sock")
+	listener, err := net.Listen("unix", socket)
+	assert.NilError(t, err)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "docker"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
+		}},
+		ModifyResponse: func(r *http.Response) error {
+			r.Header.Set("Docker-Resource-Features", features)
+			return nil
+		},
+	}
+	server := &http.Server{Handler: proxy}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	return socket
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux || freebsd
+
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
+	"github.com/docker/docker/container"
+	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+)
+
+// updateManyFeature is the annotation in `<runtime> features` that has the name
+// of the runtime's command for updating many containers in one process.
+const updateManyFeature = "io.github.gpu-cgroup.update-many"
+
+// updaterIdle is how long a runtime process waits for further updates.
+const updaterIdle = 200 * time.Millisecond
+
+// sendUpdate hands an update to the runtime: by way of containerd and the shim,
+// which start a process for each, or to one process for all if the runtime
+// offers that. It writes the same files and the same state either way, and
+// nobody in between remembers the limits. Callers hold the container's update
+// lock.
+func (daemon *Daemon) sendUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, resources *libcontainerdtypes.Resources) error {
+	if u := daemon.updaterOf(ctr); u != nil {
+		return u.update(ctr.ID, resources)
+	}
+	return tsk.UpdateResources(ctx, resources)
+}
+
+// updaterOf returns nil for a container whose runtime cannot be asked directly.
+func (daemon *Daemon) updaterOf(ctr *container.Container) *updater {
+	cfg := daemon.configStore.Load()
+	if cfg == nil || cfg.Rootless {
+		return nil
+	}
+	name := ctr.HostConfig.Runtime
+	features := cfg.Runtimes.Features(name)
+	if features == nil || features.Annotations[updateManyFeature] == "" {
+		return nil
+	}
+	_, opts, err := cfg.Runtimes.Get(name)
+	runc, ok := opts.(*runcoptions.Options)
+	if err != nil || !ok {
+		return nil
+	}
+	// The folder is the shim's choice. A container may be older than the
+	// configuration, and containerd may see other folders than we do.
+	root := filepath.Join(runc.Root, cfg.ContainerdNamespace)
+	if _, err := os.Stat(filepath.Join(root, ctr.ID, "state.json")); err != nil {
+		return nil
+	}
+	key := updaterKey{binary: runc.BinaryName, root: root, command: features.Annotations[updateManyFeature]}
+	u, _ := updaters.LoadOrStore(key, &updater{updaterKey: key})
+	return u.(*updater)
+}
+
+// updaters has an updater for each updaterKey that was ever used.
+var updaters sync.Map
+
+type updaterKey struct{ binary, root, command string }
+
+// updater runs updates, at most one process at a time.
+type updater struct {
+	updaterKey
+
+	mu   sync.Mutex
+	proc *updaterProcess // takes requests; nil if there is none
+}
+
+type updaterProcess struct {
+	requests io.WriteCloser
+	waiting  map[string]chan<- error // by container ID; under updater.mu
+	idle     *time.Timer
+}
+
+// update returns when the runtime has updated the container, or has failed.
+func (u *updater) update(id string, resources *libcontainerdtypes.Resources) error {
+	request, err := json.Marshal(struct {
+		ID        string                        `json:"id"`
+		Resources *libcontainerdtypes.Resources `json:"resources"`
+	}{id, resources})
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	if err := u.send(id, request, done); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (u *updater) send(id string, request []byte, done chan<- error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.proc == nil {
+		if err := u.start(); err != nil {
+			return fmt.Errorf("starting %s %s: %w", u.binary, u.command, err)
+		}
+	}
+	p := u.proc
+	p.idle.Stop()
+	if p.waiting[id] != nil {
+		return fmt.Errorf("container %s is being updated", id)
+	}
+	p.waiting[id] = done
+	if _, err := p.requests.Write(append(request, '\n')); err != nil {
+		// It is dying, and whoever waits for its end tells those that wait
+		// for an answer. This one may still be lucky with the next.
+		delete(p.waiting, id)
+		u.retire(p)
+		return fmt.Errorf("asking %s %s: %w", u.binary, u.command, err)
+	}
+	return nil
+}
+
+// retire lets a process end when it has answered. Callers hold u.mu.
+func (u *updater) retire(p *updaterProcess) {
+	_ = p.requests.Close()
+	if u.proc == p {
+		u.proc = nil
+	}
+}
+
+// start is called with u.mu held.
+func (u *updater) start() error {
+	cmd := exec.Command(u.binary, "--root", u.root, u.command)
+	// An update must not go on while the next dockerd takes it back.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr := &tail{max: 2000}
+	cmd.Stderr = stderr
+	requests, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	answers, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	p := &updaterProcess{requests: requests, waiting: map[string]chan<- error{}}
+	p.idle = time.AfterFunc(time.Hour, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if len(p.waiting) == 0 {
+			u.retire(p)
+		}
+	})
+	started := make(chan error)
+	go func() {
+		// The signal comes when the thread ends that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			readErr := u.read(p, answers)
+			if readErr != nil {
+				_ = cmd.Process.Kill() // It does not keep to the protocol.
+			}
+			u.ended(p, errors.Join(readErr, cmd.Wait()), stderr.String())
+		}
+	}()
+	if err := <-started; err != nil {
+		p.idle.Stop()
+		return err
+	}
+	u.proc = p
+	return nil
+}
+
+// read passes answers on until there are no more.
+func (u *updater) read(p *updaterProcess, answers io.Reader) error {
+	for in := json.NewDecoder(answers); ; {
+		var a struct{ ID, Error string }
+		if err := in.Decode(&a); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			return err
+		}
+		u.mu.Lock()
+		done := p.waiting[a.ID]
+		delete(p.waiting, a.ID)
+		if len(p.waiting) == 0 {
+			p.idle.Reset(updaterIdle)
+		}
+		u.mu.Unlock()
+		switch {
+		case done == nil:
+			return fmt.Errorf("answer for container %q, which was not asked for", a.ID)
+		case a.Error != "":
+			done <- errors.New(a.Error)
+		default:
+			done <- nil
+		}
+	}
+}
+
+// ended tells those that still wait that there will be no answer.
+func (u *updater) ended(p *updaterProcess, err error, stderr string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	p.idle.Stop()
+	u.retire(p)
+	if err == nil {
+		err = errors.New("ended without an answer")
+	}
+	if stderr != "" {
+		err = fmt.Errorf("%w: %s", err, stderr)
+	}
+	for _, done := range p.waiting {
+		done <- fmt.Errorf("%s %s did not finish: %w", u.binary, u.command, err)
+	}
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	buf bytes.Buffer
+	max int
+}
+
+func (t *tail) Write(data []byte) (int, error) {
+	t.buf.Write(data)
+	if over := t.buf.Len() - t.max; over > 0 {
+		t.buf.Next(over)
+	}
+	return len(data), nil
+}
+
+func (t *tail) String() string { return strings.TrimSpace(t.buf.String()) }
