@@ -135,7 +135,7 @@ MUST ?= root,binaries
 # One suite each: scripts/unit.sh says what it runs.
 SUITES := ours docs moby cli runc cgroups
 .PHONY: unit
-unit: $(BIN)/testsum $(GO_TREES:%=$(B)/src/%/.tree)
+unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 	@for s in $(or $(T),$(SUITES)); do $(BIN)/testsum run unit-$$s -- scripts/unit.sh $$s $(P); done
 
 .PHONY: integration
