@@ -76,10 +76,9 @@ func partition(t *testing.T, disk string) string {
 // mapped makes a linear device-mapper device on top of a disk.
 func mapped(t *testing.T, disk string) string {
 	t.Helper()
+	require.DM(t)
 	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no device-mapper here:", err)
-	}
+	assert.NilError(t, err)
 	defer control.Close()
 	name := fmt.Sprintf("gpucg-%d", os.Getpid())
 	dev, err := os.Open(disk)
@@ -415,13 +414,14 @@ func TestBlkioLimitWithoutADisk(t *testing.T) {
 	})
 }
 
-// TestBlkioRate measures. With RATES=1 it takes all rates and ways, and prints
-// them; "make bench" does that.
+// TestBlkioRate measures. No limit may be exceeded by more than 2 %; that it is
+// reached is up to the machine too. With RATES=1 it takes all rates and ways,
+// prints them and wants them reached within 2 %; "make bench" does that.
 func TestBlkioRate(t *testing.T) {
 	d := setup(t)
-	rates, all := []int64{8}, os.Getenv("RATES") != ""
+	rates, all, least := []int64{8}, os.Getenv("RATES") != "", 0.8
 	if all {
-		rates = []int64{1, 8, 64}
+		rates, least = []int64{1, 8, 64}, 0.98
 	}
 	const seconds = 5
 	most := rates[len(rates)-1] * seconds
@@ -462,7 +462,7 @@ func TestBlkioRate(t *testing.T) {
 				got = float64(rate*seconds) / (end - begin)
 				t.Logf("%-14s %3d MiB/s %-12s %7.3f MiB/s (%+.2f %%)", way, rate, when, got, (got/float64(rate)-1)*100)
 			}
-			if got < 0.98*float64(rate) || got > 1.02*float64(rate) {
+			if got < least*float64(rate) || got > 1.02*float64(rate) {
 				t.Errorf("%s %s: %.3f MiB/s, want %d", way, when, got, rate)
 			}
 		}

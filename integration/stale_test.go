@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -17,10 +18,8 @@ import (
 // it away again, as if the disk was pulled.
 func loopDevice(t *testing.T) (path string, remove func()) {
 	t.Helper()
+	require.Loop(t)
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("no loop devices here")
-	}
 	assert.NilError(t, err)
 	t.Cleanup(func() { _ = control.Close() })
 	number := 0

@@ -41,6 +41,8 @@ var features = map[string]func() error{
 	"kunit":       kunit,
 	"debian":      debian,
 	"net-rate":    netRate,
+	"loop":        func() error { return node("/dev/loop-control") },
+	"dm":          func() error { return node("/dev/mapper/control") },
 	"net-cgroups": netCgroups,
 	"dist":        dist,
 }
@@ -65,6 +67,12 @@ func NoGPU(t testing.TB) { t.Helper(); need(t, "no-gpu") }
 
 // DRM: a card that makes dumb buffers, and the first render node.
 func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
+
+// Loop: loop devices can be made.
+func Loop(t testing.TB) { t.Helper(); need(t, "loop") }
+
+// DM: device-mapper devices can be made.
+func DM(t testing.TB) { t.Helper(); need(t, "dm") }
 
 // Has tells whether the machine has a feature, for a test that does more with
 // it but is worth running without.
@@ -182,6 +190,14 @@ func root() error {
 		return missingf("not running as root")
 	}
 	return nil
+}
+
+func node(path string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return missingf("no %s", path)
+	}
+	return err
 }
 
 const cgroups = "/sys/fs/cgroup"
