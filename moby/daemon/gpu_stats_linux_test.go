@@ -5,6 +5,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -121,6 +122,21 @@ func TestReadGPUStats(t *testing.T) {
 func TestGPUStatsNeedTheController(t *testing.T) {
 	d := &Daemon{sysInfo: &sysinfo.SysInfo{}}
 	assert.Check(t, is.Nil(d.gpuStats("id", os.Getpid())))
+}
+
+// The fields that info names must be those of the API.
+func TestResourceLimitsNameFields(t *testing.T) {
+	cfg, info := gpuHost(false)
+	d := &Daemon{sysInfo: info}
+	d.configStore.Store(cfg)
+	for _, kind := range d.resourceLimits() {
+		assert.Check(t, kind.Feature != "" && len(kind.Fields) > 0)
+		assert.Check(t, (kind.Backend == "") == (kind.Reason != ""), "%+v", kind)
+		for _, field := range kind.Fields {
+			_, ok := reflect.TypeFor[containertypes.Resources]().FieldByName(field)
+			assert.Check(t, ok, "%s: Resources has no %s", kind.Feature, field)
+		}
+	}
 }
 
 func TestResourceLimits(t *testing.T) {
