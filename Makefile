@@ -145,7 +145,7 @@ integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
 	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$(MODE)),net-cgroups$(comma))$(MODE) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) -- integration.test -test.v -test.run '$(RUN)'
+		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$(MODE)),net-cgroups$(comma))$(MODE) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: faults
 faults:

@@ -30,6 +30,8 @@ func (*Daemon) limitEndpoint(*container.Container, *libnetwork.Network, *libnetw
 	return nil
 }
 
+func (*Daemon) startNet(*container.Container, libcontainerdtypes.Task) error { return nil }
+
 func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containertypes.Resources, *libcontainerdtypes.Resources) error {
 	return nil
 }
