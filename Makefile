@@ -25,6 +25,7 @@
 #   make deb-kernel      .deb packages of Debian's kernel with the controller; takes hours
 #   make fuzz            every parser of ours                         [EXECS=1000000]
 #   make upstream-tests  upstream's tests against the stock build's baseline; takes long
+#   make docs-cli        the sessions of docs/cli.md from a run in the VM
 #   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
 SHELL := /bin/bash
@@ -194,7 +195,7 @@ debian-root:
 install-test: debian-root
 	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
 
-.PHONY: dist dist-test deb-kernel fuzz upstream-tests
+.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
 dist: $(PROGRAMS)
 	@scripts/dist.sh
 dist-test: dist debian-root
@@ -206,6 +207,9 @@ fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/fuzz.sh $(EXECS)
 upstream-tests: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/upstream/run.sh $(T)
+
+docs-cli: $(PROGRAMS) kernel $(BIN)/vm
+	@scripts/docs-cli.sh
 
 .PHONY: clean
 clean:

@@ -291,6 +291,19 @@ func parse(data []byte) result {
 	return r
 }
 
+// only keeps the packages named as ./PATH.
+func (r result) only(packages []string) result {
+	out := result{}
+	for pkg, tests := range r {
+		if slices.ContainsFunc(packages, func(p string) bool {
+			return p == pkg || p == "./." || p == "." || strings.HasPrefix(p, "./") && strings.HasSuffix(pkg, p[1:])
+		}) {
+			out[pkg] = tests
+		}
+	}
+	return out
+}
+
 // difference lists what is worse than the baseline in the packages given.
 func difference(base, now result) (worse, lost []string) {
 	now.settle()
@@ -340,7 +353,7 @@ func compare(t tree, packages []string) error {
 	if err != nil {
 		return fmt.Errorf("%w: run upstream record %s", err, t.name)
 	}
-	base := parse(data)
+	base := parse(data).only(packages)
 	now, err := run(t, t.name, packages, "")
 	if err != nil {
 		return err

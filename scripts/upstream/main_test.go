@@ -38,6 +38,13 @@ func TestDifference(t *testing.T) {
 	}
 }
 
+// With packages given, the others are not lost.
+func TestOnly(t *testing.T) {
+	base := results("pass example.com/m/daemon TestA\npass example.com/m/client TestB")
+	assert.DeepEqual(t, base.only([]string{"./daemon"}), results("pass example.com/m/daemon TestA"))
+	assert.DeepEqual(t, base.only([]string{"./daemon", "./client"}), base)
+}
+
 // A baseline that is written and read again must say the same.
 func TestBaselineRoundTrip(t *testing.T) {
 	r := results("pass p TestA\nfail p TestB\nfail p TestB/sub one\nskip p TestC\nfail p ")
