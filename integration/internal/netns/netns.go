@@ -64,6 +64,10 @@ func (ns *NS) Do(f func() error) error {
 	})
 }
 
+// The process counts as being where its first thread is, for Current as well, and
+// that thread does not end. Nobody but main may have it.
+func init() { runtime.LockOSThread() }
+
 // onThread calls f on a thread that ends with it.
 func onThread(f func() error) error {
 	res := make(chan error)
