@@ -149,7 +149,7 @@ HOST_DID_ON_V1 := ^TestNet(RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachN
 
 .PHONY: vm
 vm: $(PROGRAMS) kernel $(BIN)/vm $(BIN)/testsum
-	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) \
+	@$(BIN)/testsum run --text integration-vm-$(MODE) -- $(BIN)/vm --mode $(MODE) --timeout 1h \
 		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$(MODE)),net-cgroups$(comma))$(MODE) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 -- integration.test -test.v -test.run '$(RUN)' $(if $(filter v1.,$(MODE)$(RUN)),-test.skip '$(HOST_DID_ON_V1)')
 
 .PHONY: faults
