@@ -141,7 +141,7 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
-	@MUST=$(MUST),net-rate,stock KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -run '$(RUN)' ./integration
+	@MUST=$(MUST),net-rate,stock KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
 
 # Minutes each in an emulated machine, and the host has just run them on cgroup
 # v1; `make vm RUN=TestNet` still does.

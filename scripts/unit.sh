@@ -24,7 +24,7 @@ apart() { unshare --net --mount sh -c 'ip link set lo up && exec "$@"' sh "$@"; 
 
 suite=$1
 shift
-flags=(-json -count=1 -run "${RUN:-.}")
+flags=(-json -count=1 -timeout=30m -run "${RUN:-.}")
 modules=()
 case $suite in
 ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/cmd/... ;;
