@@ -34,7 +34,7 @@ var allChanges = []oneChange{
 	{flag: "blkio-read-limit", before: "64m", after: "80m", fields: []string{"BlkioReadLimit"}, v1: []string{"blkio/blkio.throttle.read_bps_device"}, v2: []string{"io.max"}},
 	{flag: "blkio-write-iops-limit", before: "400", after: "500", fields: []string{"BlkioWriteIOpsLimit"}, v1: []string{"blkio/blkio.throttle.write_iops_device"}, v2: []string{"io.max"}},
 	{flag: "blkio-write-limit", before: "64m", after: "80m", fields: []string{"BlkioWriteLimit"}, v1: []string{"blkio/blkio.throttle.write_bps_device"}, v2: []string{"io.max"}},
-	{flag: "blkio-weight", before: "300", after: "400", fields: []string{"BlkioWeight"}, v1: []string{"blkio/blkio.weight"}, v2: []string{"io.weight"}, needs: "io.weight"},
+	{flag: "blkio-weight", before: "300", after: "400", fields: []string{"BlkioWeight"}, v1: []string{"blkio/blkio.weight"}, v2: []string{"io.weight", "io.bfq.weight"}, needs: "io.weight"},
 	{flag: "cpu-period", before: "50000", after: "60000", fields: []string{"CpuPeriod"}, v1: []string{"cpu/cpu.cfs_period_us"}, v2: []string{"cpu.max"}},
 	{flag: "cpu-quota", before: "20000", after: "30000", fields: []string{"CpuQuota"}, v1: []string{"cpu/cpu.cfs_quota_us"}, v2: []string{"cpu.max"}},
 	{flag: "cpu-shares", before: "512", after: "256", fields: []string{"CpuShares"}, v1: []string{"cpu/cpu.shares"}, v2: []string{"cpu.weight", "cpu.weight.nice"}},

@@ -180,6 +180,11 @@ for arg; do
 	case $arg in
 	create) create=1 ;;
 	update) cat >/dev/null; exit 0 ;;
+	update-many)
+		while read -r request; do
+			echo "$request" | sed 's/^{"id":"\([^"]*\)".*/{"id":"\1"}/'
+		done
+		exit 0 ;;
 	esac
 done
 if [ -n "$create" ] && [ -e "$0.lie" ]; then
