@@ -345,17 +345,13 @@ func TestBlkioLimitOnDeviceMapper(t *testing.T) {
 
 // A btrfs has a number of its own, and here two members.
 func TestBlkioLimitOnBtrfs(t *testing.T) {
-	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		t.Skip(err)
-	}
+	require.Btrfs(t)
 	d := setup(t)
 	root, a, b := rootDisk(t, d), backedLoop(t, 256), backedLoop(t, 256)
 	out, err := exec.Command("mkfs.btrfs", "-q", "-f", "-d", "raid0", "-m", "raid1", a, partition(t, b)).CombinedOutput()
 	assert.NilError(t, err, string(out))
 	data := t.TempDir()
-	if err := unix.Mount(a, data, "btrfs", 0, "device="+b+"p1"); err != nil {
-		t.Skip("no btrfs in this kernel:", err)
-	}
+	assert.NilError(t, unix.Mount(a, data, "btrfs", 0, "device="+b+"p1"))
 	t.Cleanup(func() { assert.Check(t, unix.Unmount(data, 0)) })
 	t.Cleanup(func() { d.RemoveAll(t) })
 	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
@@ -366,9 +362,7 @@ func TestBlkioLimitOnBtrfs(t *testing.T) {
 func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {
 	d := setup(t)
 	root := rootDisk(t, d)
-	if root == "" {
-		t.Skip("the daemon's files have no disk")
-	}
+	assert.Assert(t, root != "", "the daemon's files have no disk: set TMPDIR to a folder on one")
 	disk, remove := loopDevice(t)
 	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "--device-read-bps="+disk+":1m", "busybox", "sleep", "600")
 	wantRates(t, d, "box", map[string]diskRates{root: {5 * mib, 0, 0, 0}, number(t, disk): {1 * mib, 0, 0, 0}})

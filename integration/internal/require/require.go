@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,6 +40,7 @@ var features = map[string]func() error{
 	"drm":         drm,
 	"engine":      engine,
 	"kunit":       kunit,
+	"btrfs":       btrfs,
 	"debian":      debian,
 	"net-rate":    netRate,
 	"loop":        func() error { return node("/dev/loop-control") },
@@ -70,6 +72,9 @@ func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
 
 // Loop: loop devices can be made.
 func Loop(t testing.TB) { t.Helper(); need(t, "loop") }
+
+// Btrfs: a file system of that type can be made and mounted.
+func Btrfs(t testing.TB) { t.Helper(); need(t, "btrfs") }
 
 // DM: device-mapper devices can be made.
 func DM(t testing.TB) { t.Helper(); need(t, "dm") }
@@ -289,4 +294,19 @@ func kunit() error {
 		return missingf("%v", err)
 	}
 	return err
+}
+
+func btrfs() error {
+	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
+		return missingf("%v: install btrfs-progs", err)
+	}
+	_ = exec.Command("modprobe", "-q", "btrfs").Run() // it may be built in
+	known, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(known), "\tbtrfs\n") {
+		return missingf("this kernel has no btrfs")
+	}
+	return nil
 }
