@@ -43,7 +43,8 @@ func weight(priority int64) float64 { return math.Exp2(float64(priority) / 128) 
 // load starts a container that keeps the engine busy.
 func load(t *testing.T, d *daemon.Daemon, name string, priority int64, args ...string) {
 	t.Helper()
-	run := []string{"run", "-d", "--name=" + name, "--device=" + engine, fmt.Sprintf("--gpu-priority=%d", priority), "busybox", "gpuload"}
+	// -t: the API gives the lines as they are, without stdcopy's headers.
+	run := []string{"run", "-d", "-t", "--name=" + name, "--device=" + engine, fmt.Sprintf("--gpu-priority=%d", priority), "busybox", "gpuload"}
 	d.Must(t, append(run, args...)...)
 }
 
@@ -59,7 +60,9 @@ type reading struct{ at, jobs, busy int64 }
 func readings(t *testing.T, d *daemon.Daemon, name string) []reading {
 	t.Helper()
 	var all []reading
-	for line := range strings.Lines(d.Must(t, "logs", name)) {
+	logs := d.API(t, http.MethodGet, "/containers/"+name+"/logs?stdout=1", "")
+	assert.Equal(t, logs.Status, http.StatusOK, "%s", logs.Body)
+	for line := range strings.Lines(string(logs.Body)) {
 		var r reading
 		if _, err := fmt.Sscan(line, &r.at, &r.jobs, &r.busy); err != nil {
 			t.Fatalf("%s printed %q", name, line)

@@ -20,7 +20,7 @@ fi
 scripts/kernel/selftest.sh .build/src/linux $out
 
 # A card of each kind that QEMU has: TTM, TTM with private objects (vmware), shmem.
-export DEVICES="-device bochs-display -device qxl -device vmware-svga -device virtio-gpu-pci"
+export DEVICES="-device bochs-display -device qxl -device virtio-gpu-pci"
 export MEMORY=3072 LIMIT=${LIMIT:-3600}
 
 cat > $out/guest.sh <<EOF

@@ -2,13 +2,18 @@
 
 // Command testsum runs suites of tests and sums up what they counted:
 //
-//	testsum run [--text | --plain] SUITE -- COMMAND [ARG...]
+//	testsum run [--text | --plain | --again] SUITE -- COMMAND [ARG...]
 //	testsum report
 //
 // COMMAND prints `go test -json`, or `go test -v` text (--text), or anything
 // (--plain: the suite is one test, passed if the command exits with 0). Each
 // suite's counts go to .build/results; report adds them up, prints what failed
 // and ends with "N passed, N failed, N skipped". Subtests count as tests.
+//
+// With --again the packages that failed are run once more, whole, by COMMAND
+// with their names added, as upstream's own CI does: some of upstream's tests
+// race against a clock. A second failure counts; a second success is reported
+// as UNSTEADY.
 package main
 
 import (
@@ -34,7 +39,65 @@ type result struct {
 	Skipped int
 	Failed  []string
 	Skips   map[string]string // test → its reason
-	Seconds float64
+	// Unsteady failed at first and passed with the rest of their package when run again.
+	Unsteady []string `json:",omitempty"`
+	Seconds  float64
+
+	counts map[string]*count // by package
+	prefix string            // of each line that is shown as it comes
+}
+
+type count struct {
+	passed, failed int
+	skips          []string
+}
+
+func (r *result) in(pkg string) *count {
+	if r.counts == nil {
+		r.counts = map[string]*count{}
+	}
+	if r.counts[pkg] == nil {
+		r.counts[pkg] = &count{}
+	}
+	return r.counts[pkg]
+}
+
+// again runs the packages that failed once more and takes that for their result.
+func (r *result) again(args []string, out io.Writer) error {
+	var pkgs []string
+	for pkg, c := range r.counts {
+		if c.failed > 0 {
+			pkgs = append(pkgs, pkg)
+		}
+	}
+	sort.Strings(pkgs)
+	if len(pkgs) == 0 { // nothing that can be named: it did not even start
+		return nil
+	}
+	second, err := runSuite(r.Suite, append(append([]string{}, args...), pkgs...), false, false, "", out)
+	if err != nil {
+		return err
+	}
+	for _, pkg := range pkgs {
+		r.Passed -= r.counts[pkg].passed
+		r.Skipped -= len(r.counts[pkg].skips)
+		for _, name := range r.counts[pkg].skips {
+			delete(r.Skips, name)
+		}
+	}
+	r.Passed += second.Passed
+	r.Skipped += second.Skipped
+	for name, why := range second.Skips {
+		r.Skips[name] = why
+	}
+	for _, f := range r.Failed {
+		if len(second.Failed) == 0 {
+			r.Unsteady = append(r.Unsteady, f)
+		}
+	}
+	r.Failed = second.Failed
+	r.Seconds += second.Seconds
+	return nil
 }
 
 // event is a line of `go test -json` (see `go doc test2json`).
@@ -49,14 +112,20 @@ func main() {
 	root := &cobra.Command{Use: "testsum", SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringVar(&dir, "results", filepath.Join(".build", "results"), "folder that keeps each suite's counts")
 
-	var text, plain bool
+	var text, plain, again bool
+	var prefix string
 	run := &cobra.Command{
 		Use:  "run SUITE -- COMMAND [ARG...]",
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := runSuite(args[0], args[1:], text, plain, os.Stdout)
+			r, err := runSuite(args[0], args[1:], text, plain, prefix, os.Stdout)
 			if err != nil {
 				return err
+			}
+			if again && len(r.Failed) > 0 {
+				if err := r.again(args[1:], os.Stdout); err != nil {
+					return err
+				}
 			}
 			data, err := json.MarshalIndent(r, "", "  ")
 			if err != nil {
@@ -76,7 +145,9 @@ func main() {
 	}
 	run.Flags().BoolVar(&text, "text", false, "the command prints `go test -v` text")
 	run.Flags().BoolVar(&plain, "plain", false, "the command is one test by itself")
-	run.MarkFlagsMutuallyExclusive("text", "plain")
+	run.Flags().StringVar(&prefix, "prefix", "", "put before each line of --text, where two suites run at once")
+	run.Flags().BoolVar(&again, "again", false, "run packages that failed once more")
+	run.MarkFlagsMutuallyExclusive("text", "plain", "again")
 
 	report := &cobra.Command{
 		Use:   "report [SUITE...]",
@@ -92,12 +163,12 @@ func main() {
 	}
 }
 
-func runSuite(suite string, args []string, text, plain bool, out io.Writer) (*result, error) {
+func runSuite(suite string, args []string, text, plain bool, prefix string, out io.Writer) (*result, error) {
 	fmt.Fprintf(out, "=== %s: %s\n", suite, strings.Join(args, " "))
 	start := time.Now()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr = os.Stderr
-	r := &result{Suite: suite, Skips: map[string]string{}}
+	r := &result{Suite: suite, Skips: map[string]string{}, prefix: prefix}
 
 	var runErr error
 	switch {
@@ -173,13 +244,17 @@ func (r *result) read(events io.Reader, out io.Writer, live bool) {
 		name := strings.TrimSuffix(e.Package+"."+e.Test, ".")
 		switch e.Action {
 		case "output", "build-output":
-			if live || e.Action == "build-output" {
+			switch {
+			case live:
+				fmt.Fprint(out, r.prefix, e.Output)
+			case e.Action == "build-output":
 				fmt.Fprint(out, e.Output)
 			}
 			output[k] = append(output[k], e.Output)
 		case "pass":
 			if e.Test != "" {
 				r.Passed++
+				r.in(e.Package).passed++
 			} else if !live {
 				fmt.Fprintf(out, "ok   %s %.1f s\n", e.Package, e.Elapsed)
 			}
@@ -188,9 +263,12 @@ func (r *result) read(events io.Reader, out io.Writer, live bool) {
 			if e.Test != "" {
 				r.Skipped++
 				r.Skips[name] = reason(output[k])
+				c := r.in(e.Package)
+				c.skips = append(c.skips, name)
 			}
 			delete(output, k)
 		case "fail":
+			r.in(e.Package).failed++
 			if e.Test == "" {
 				if live {
 					continue
@@ -267,12 +345,16 @@ func writeReport(dir string, suites []string, out io.Writer) error {
 		sum.Passed += r.Passed
 		sum.Skipped += r.Skipped
 		sum.Failed = append(sum.Failed, r.Failed...)
+		sum.Unsteady = append(sum.Unsteady, r.Unsteady...)
 		for _, why := range r.Skips {
 			reasons[s+": "+why]++
 		}
 	}
 	for _, why := range sortedKeys(reasons) {
 		fmt.Fprintf(out, "left out (%d) %s\n", reasons[why], why)
+	}
+	for _, f := range sum.Unsteady {
+		fmt.Fprintln(out, "UNSTEADY (passed when run again)", f)
 	}
 	for _, f := range sum.Failed {
 		fmt.Fprintln(out, "FAILED", f)

@@ -48,7 +48,7 @@ func TestRunSuite(t *testing.T) {
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
 			var out bytes.Buffer
-			got, err := runSuite("s", tc.args, tc.text, tc.plain, &out)
+			got, err := runSuite("s", tc.args, tc.text, tc.plain, "", &out)
 			assert.NilError(t, err)
 			assert.Check(t, is.Equal(got.Passed, tc.want.Passed))
 			assert.Check(t, is.Equal(got.Skipped, tc.want.Skipped))
@@ -59,8 +59,50 @@ func TestRunSuite(t *testing.T) {
 			assert.Check(t, is.Contains(out.String(), tc.shows))
 		})
 	}
-	_, err := runSuite("s", []string{"/no/such/command"}, false, true, &bytes.Buffer{})
+	var out bytes.Buffer
+	_, err := runSuite("s", sh("printf '"+text+"'"), true, false, "v1 ", &out)
+	assert.NilError(t, err)
+	assert.Check(t, is.Contains(out.String(), "\nv1     b_test.go:1: why it broke\n"))
+
+	_, err = runSuite("s", []string{"/no/such/command"}, false, true, "", &bytes.Buffer{})
 	assert.Check(t, err != nil, "a command that cannot be run is an error, not a suite")
+}
+
+// The first run fails in package q, after p passed and before q's TestD was reached.
+func TestAgain(t *testing.T) {
+	const first = `{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p"}
+{"Action":"pass","Package":"q","Test":"TestB"}
+{"Action":"skip","Package":"q","Test":"TestS"}
+{"Action":"fail","Package":"q","Test":"TestC"}
+{"Action":"fail","Package":"q"}`
+	const steady = `{"Action":"pass","Package":"q","Test":"TestB"}
+{"Action":"skip","Package":"q","Test":"TestS"}
+{"Action":"pass","Package":"q","Test":"TestC"}
+{"Action":"pass","Package":"q","Test":"TestD"}
+{"Action":"pass","Package":"q"}`
+	const died = `{"Action":"fail","Package":"q"}`
+	for _, tc := range []struct {
+		doc, second string
+		want        result
+	}{
+		{doc: "passes", second: "echo '" + steady + "'", want: result{Passed: 4, Skipped: 1, Unsteady: []string{"q.TestC"}}},
+		{doc: "fails again", second: "echo '" + died + "'; exit 1", want: result{Passed: 1, Failed: []string{"q"}}},
+		{doc: "does not start", second: "exit 1", want: result{Passed: 1, Failed: []string{"s: exit status 1"}}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			// With an argument, which has to be the package: the second run.
+			args := sh("case $0 in sh) echo '" + first + "'; exit 1 ;; q) " + tc.second + " ;; *) echo unexpected; exit 9 ;; esac")
+			got, err := runSuite("s", append(args, "sh"), false, false, "", &bytes.Buffer{})
+			assert.NilError(t, err)
+			assert.NilError(t, got.again(args, &bytes.Buffer{}))
+			assert.Check(t, is.Equal(got.Passed, tc.want.Passed))
+			assert.Check(t, is.Equal(got.Skipped, tc.want.Skipped))
+			assert.Check(t, is.Len(got.Skips, tc.want.Skipped))
+			assert.Check(t, is.DeepEqual(got.Failed, tc.want.Failed))
+			assert.Check(t, is.DeepEqual(got.Unsteady, tc.want.Unsteady))
+		})
+	}
 }
 
 func TestReport(t *testing.T) {

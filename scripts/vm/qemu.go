@@ -161,7 +161,7 @@ func (m *machine) args(accel string) []string {
 		"-machine", "q35", "-accel", accel, "-cpu", cpu,
 		"-smp", strconv.Itoa(m.o.cpus), "-m", strconv.Itoa(m.o.memory),
 		"-kernel", m.o.kernel,
-		"-append", "root=/dev/vda rw console=ttyS0 earlyprintk=serial,ttyS0,115200 init=/init panic=-1 oops=panic random.trust_cpu=on",
+		"-append", "root=/dev/vda rw console=ttyS0 earlyprintk=serial,ttyS0,115200 init=/init panic=-1 oops=panic random.trust_cpu=on tsc=reliable",
 		// snapshot: writes go to an unlinked file and are gone afterwards.
 		"-drive", "file=" + m.image + ",if=none,id=root,format=raw,snapshot=on",
 		"-device", "virtio-blk-pci,drive=root",

@@ -1675,23 +1675,31 @@ static int put(const char *path, const char *value)
 	return ret;
 }
 
-/* Let the nth place that can fail in this thread's next system call fail. */
+/*
+ * Let the nth place that can fail in this thread's next system calls fail. The
+ * file stays open: while a fault is pending, opening it would be what fails.
+ */
+static int fail_nth_fd = -1;
+
 static void fail_nth(int n)
 {
 	char value[16];
+	int len = sprintf(value, "%d", n);
 
-	sprintf(value, "%d", n);
-	if (put("/proc/thread-self/fail-nth", value))
+	if (fail_nth_fd < 0)
+		fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (pwrite(fail_nth_fd, value, len, 0) != len)
 		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
 }
 
 /* Whether the fault set by fail_nth() has happened; takes it back if not. */
 static bool failed_nth(void)
 {
-	char value[16];
+	char value[16] = "";
 	bool failed;
 
-	proc_read_text(0, true, "fail-nth", value, sizeof(value));
+	if (pread(fail_nth_fd, value, sizeof(value) - 1, 0) <= 0)
+		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
 	failed = atoi(value) == 0;
 	fail_nth(0);
 	return failed;
