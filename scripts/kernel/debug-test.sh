@@ -109,6 +109,8 @@ if [ -z "${KERNEL:-}" ]; then
 		echo "| boot | selftest | |"
 		echo "|---|---|---|"
 		printf '%s\n' "${lines[@]}"
+		# Chapters that follow.
+		awk '/^<!-- debug-test -->/ { on = 1 } on && /^#/ { rest = 1; print "" } rest' docs/quality.md | cat -s
 	} > $out/quality.md
 	cp $out/quality.md docs/quality.md
 fi

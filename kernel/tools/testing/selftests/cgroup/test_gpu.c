@@ -1725,6 +1725,7 @@ static int test_gpu_failslab(const char *root)
 	groups[nr_groups++] = child;
 	EXPECT_EQ(cg_enter_current(group), 0);
 	for (card = 0; card < nr_cards; card++) {
+		ksft_print_msg("with %s\n", cards[card].driver);
 		fd = open(cards[card].path, O_RDWR | O_CLOEXEC);
 		for (n = 1; ; n++) {
 			fail_nth(n);
