@@ -128,7 +128,7 @@ VM_KILLS ?= 3
 
 # How often the network tests start and end a limited container.
 CYCLES ?= 50
-VM_CYCLES ?= 6
+VM_CYCLES ?= 5
 
 # How many bodies the API fuzz sends in the VM; 300 on the host.
 VM_FUZZ ?= 100

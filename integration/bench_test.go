@@ -26,7 +26,7 @@ func TestBenchNetRates(t *testing.T) {
 		t.Skip("BENCH is not set: a measurement, not a test")
 	}
 	require.NetRate(t)
-	h := newNetHost(t)
+	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS)
 	d.Must(t, "run", "-d", "--name=c1", "busybox", "sleep", "inf")
 	d.Must(t, "run", "-d", "--name=c2", "busybox", "sleep", "inf")

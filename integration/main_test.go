@@ -8,12 +8,14 @@ package integration
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 )
 
@@ -23,6 +25,35 @@ var shared struct {
 	once sync.Once
 	d    *daemon.Daemon
 	err  error
+}
+
+// sharedNet is the same for tests that need a network: a host of its own with an
+// uplink, and a daemon in it.
+var sharedNet struct {
+	host netHost
+	d    *daemon.Daemon
+}
+
+// netArgs give a daemon in a network namespace what a host's daemon has.
+var netArgs = []string{"--bridge=", "--iptables=true", "--ip6tables=true", "--ip-forward=true", "--live-restore"}
+
+// setupNet is setup with a network.
+func setupNet(t *testing.T) (netHost, *daemon.Daemon) {
+	t.Helper()
+	require.NetRate(t)
+	if sharedNet.d == nil {
+		sharedNet.host = newNetHost(t, netns.Keep(t), netns.Keep(t))
+		d, err := daemon.StartIn(sharedNet.host.NS, netArgs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sharedNet.d = d
+	}
+	t.Cleanup(func() {
+		sharedNet.d.RemoveAll(t)
+		sharedNet.d.API(t, http.MethodPost, "/networks/prune", "")
+	})
+	return sharedNet.host, sharedNet.d
 }
 
 // stockRuntime is the unpatched runc in the shared daemon.
@@ -46,12 +77,15 @@ func setup(t *testing.T) *daemon.Daemon {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if d := shared.d; d != nil {
+	for _, d := range []*daemon.Daemon{shared.d, sharedNet.d} {
+		if d == nil {
+			continue
+		}
 		if code != 0 {
 			fmt.Println(d.Logs())
 		}
 		if err := d.Close(); err != nil {
-			fmt.Println("the shared daemon:", err)
+			fmt.Println("a shared daemon:", err)
 			code = 1
 		}
 	}

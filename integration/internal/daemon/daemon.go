@@ -58,6 +58,9 @@ func StartStock(args ...string) (*Daemon, error) {
 	return start(map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}, nil, args...)
 }
 
+// StartIn is Start with dockerd in a network namespace.
+func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, args...) }
+
 // StartWith is Start with other programs: a path for each name.
 func StartWith(programs map[string]string, args ...string) (*Daemon, error) {
 	return start(programs, nil, args...)

@@ -21,6 +21,14 @@ type NS struct{ file *os.File }
 // New makes an empty one, with lo up.
 func New(t testing.TB) *NS {
 	t.Helper()
+	ns := Keep(t)
+	t.Cleanup(func() { ns.file.Close() })
+	return ns
+}
+
+// Keep is New for what several tests share: it stays until the process ends.
+func Keep(t testing.TB) *NS {
+	t.Helper()
 	ns := &NS{}
 	err := onThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -32,7 +40,6 @@ func New(t testing.TB) *NS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ns.file.Close() })
 	ns.Must(t, "ip", "link", "set", "lo", "up")
 	return ns
 }
