@@ -17,7 +17,7 @@
 #   make vm              the same in the VM                           [MODE=v1|v2] [RUN=]
 #   make faults          1000 crashes of dockerd in the middle of an update
 #   make race            parallel updates against a dockerd with the race detector
-#   make bench           the times in docs/developing.md, and what the controller costs
+#   make bench           measures, and writes docs/performance.md     [PARTS="run net"]
 #   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
 #   make install-test    install and uninstall inside a Debian, compared bit by bit
 #   make check-host      what this host lacks, and what will work
@@ -187,11 +187,8 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 	@$(BIN)/vm --mode v1 -- demo
 
 .PHONY: bench
-bench: build kernel stock
-	@scripts/bench.sh
-	@RATES=1 go test -count=1 -v -run '^TestBlkioRate$$' ./integration | sed -n 's/.*_test.go:[0-9]*: //p'
-	@scripts/kernel/bench.sh
-	@BENCH=1 MUST=$(MUST) go test -count=1 -run '^TestBench' ./integration
+bench: build kernel stock $(BIN)/vm
+	@scripts/bench.sh $(PARTS)
 
 .PHONY: kernel-debug-test
 kernel-debug-test: $(BIN)/tree

@@ -80,6 +80,9 @@ func TestBenchModresources(t *testing.T) {
 		printTimes("docker update (stock), "+what, theirs)
 		printTimes("docker modresources, "+what, mine)
 		fmt.Printf("%-46s %6.2f\n", "how many times as fast, "+what, float64(medianTime(theirs))/float64(medianTime(mine)))
+		figure := fmt.Sprintf("update-%d", len(names))
+		record(figure, "upstream's", seconds(theirs)...)
+		record(figure, "modresources", seconds(mine)...)
 	}
 	rounds(5, names...)
 	rounds(15, names[0])

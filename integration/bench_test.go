@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +17,78 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"gotest.tools/v3/assert"
 )
+
+// record prints values for scripts/performance, a line each.
+func record(figure, series string, values ...float64) {
+	for _, v := range values {
+		fmt.Printf("bench,%s,%s,%.6g\n", figure, series, v)
+	}
+}
+
+func seconds(times []time.Duration) []float64 {
+	var out []float64
+	for _, d := range times {
+		out = append(out, d.Seconds())
+	}
+	return out
+}
+
+// TestBenchRun times docker run with limits against upstream's without, in
+// turns. BENCH_ROUNDS says how many, BENCH_FIGURE what the figure is called.
+func TestBenchRun(t *testing.T) {
+	if os.Getenv("BENCH_ROUNDS") == "" {
+		t.Skip("BENCH_ROUNDS is not set: a measurement, not a test")
+	}
+	rounds, err := strconv.Atoi(os.Getenv("BENCH_ROUNDS"))
+	assert.NilError(t, err)
+	require.Stock(t)
+	require.NetRate(t)
+	theirs := daemon.NewStockIn(t, netns.New(t))
+	ours := daemon.NewIn(t, netns.New(t))
+
+	disks := []string{"--blkio-read-limit=40m", "--blkio-write-limit=40m", "--blkio-read-iops-limit=1000", "--blkio-write-iops-limit=1000"}
+	nets := []string{"--net-egress-rate=100mbit", "--net-ingress-rate=100mbit", "--net-classid=10:1"}
+	gpu := []string{"--gpu-memory=64m", "--gpu-priority=5"}
+	// What upstream can limit too, for the price of limits as such.
+	known := []string{"--memory=64m", "--cpus=1", "--pids-limit=100"}
+	variants := []struct {
+		name  string
+		d     *daemon.Daemon
+		flags []string
+	}{
+		{"upstream's", theirs, nil},
+		{"upstream's, limits it has", theirs, known},
+		{"ours", ours, nil},
+		{"ours, GPU limits", ours, gpu},
+		{"ours, disk limits", ours, disks},
+		{"ours, network limits", ours, nets},
+		{"ours, all limits", ours, slices.Concat(disks, nets)},
+	}
+	if require.Has("gpu") {
+		variants[6].flags = append(variants[6].flags, gpu...)
+	} else {
+		variants = slices.Delete(variants, 3, 4)
+	}
+	times := make([][]float64, len(variants))
+	for round := range rounds + 1 {
+		for i := range variants {
+			// Nobody is always the one after the same other.
+			at := (i + round) % len(variants)
+			v := variants[at]
+			args := append([]string{"run", "--rm"}, v.flags...)
+			start := time.Now()
+			v.d.Must(t, append(args, "busybox", "true")...)
+			// The first round warms up.
+			if round > 0 {
+				times[at] = append(times[at], time.Since(start).Seconds())
+			}
+		}
+	}
+	figure := os.Getenv("BENCH_FIGURE")
+	for i, v := range variants {
+		record(figure, v.name, times[i]...)
+	}
+}
 
 // TestBenchNetRates prints how well the rates are kept: TCP streams of five
 // seconds, at 8 Mbit/s of thirty, as what waits to be acknowledged at the end does
@@ -60,15 +133,18 @@ func TestBenchNetRates(t *testing.T) {
 				for range 3 {
 					got = append(got, rateFrom(t, peer.ns, addr, out, length)/1e6)
 				}
-				slices.Sort(got)
-				off := func(r float64) float64 { return (r/float64(rate) - 1) * 100 }
-				worst := off(got[0])
-				if off(got[2]) > -worst {
-					worst = off(got[2])
-				}
 				direction := "in"
 				if out {
 					direction = "out"
+				}
+				off := func(r float64) float64 { return (r/float64(rate) - 1) * 100 }
+				for _, r := range got {
+					record("net", fmt.Sprintf("%d Mbit/s %s, %s", rate, direction, peer.name), off(r))
+				}
+				slices.Sort(got)
+				worst := off(got[0])
+				if off(got[2]) > -worst {
+					worst = off(got[2])
 				}
 				fmt.Printf("| %d | %s | %s | %.2f | %+.2f %% | %+.2f %% | %.2f |\n", rate, direction, peer.name, got[1], off(got[1]), worst, got[1]/overhead)
 				if w := off(got[1]); w > 3 || w < -3 {

@@ -456,6 +456,9 @@ func TestBlkioRate(t *testing.T) {
 				got = float64(rate*seconds) / (end - begin)
 				t.Logf("%-14s %3d MiB/s %-12s %7.3f MiB/s (%+.2f %%)", way, rate, when, got, (got/float64(rate)-1)*100)
 			}
+			if all {
+				record("disk", fmt.Sprintf("%d MiB/s %s", rate, way), (got/float64(rate)-1)*100)
+			}
 			if got < least*float64(rate) || got > 1.02*float64(rate) {
 				t.Errorf("%s %s: %.3f MiB/s, want %d", way, when, got, rate)
 			}

@@ -1,33 +1,99 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Times of the edit loop: median, least and most of five runs each, in seconds.
-set -euo pipefail
+# Measures, and writes docs/performance.md with its pictures.
+#
+#   bench.sh [PART...]
+#
+#   build    the edit loop                                       5 min
+#   cold     all programs from an empty build cache, once       15 min
+#   run      docker run against upstream's, on this host         3 min
+#   run-vm   the same in the VM, cgroup v1 and v2               15 min
+#   update   modresources against upstream's docker update       3 min
+#   disk     rates of disks                                      4 min
+#   net      rates of networks                                  10 min
+#   gem      what the controller costs a buffer                 30 min
+#
+# Without a part all but cold. A part that fails keeps its old figures and makes
+# this fail at the end. Everything is in seconds; ROUNDS (20) and VM_ROUNDS (7)
+# say how often docker run is timed.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 
 trees=(moby cli runc cgroups containerd stock-runc)
+export GPU_CGROUP_BIN=$PWD/.build/bin
 
-bench() { # bench NAME PREPARE COMMAND...
-	local name=$1 prepare=$2 t=()
-	shift 2
-	for _ in 1 2 3 4 5; do
-		eval "$prepare"
+bench() { # bench SERIES TIMES PREPARE COMMAND...
+	local name=$1 times=$2 prepare=$3
+	shift 3
+	for ((i = 0; i < times; i++)); do
+		eval "$prepare" || return
 		local start=$EPOCHREALTIME
-		"$@" >/dev/null
-		t+=("$(bc <<<"scale=3; $EPOCHREALTIME - $start")")
+		"$@" >/dev/null || return
+		echo "bench,build,$name,$(bc <<<"scale=3; ($EPOCHREALTIME - $start) / 1")"
 	done
-	mapfile -t t < <(printf '%s\n' "${t[@]}" | sort -n)
-	printf '%-46s %6.2f  (%.2f to %.2f)\n' "$name" "${t[2]}" "${t[0]}" "${t[4]}"
 }
 
 # A copy of the repository, so that nobody's edits in .build are thrown away.
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-git ls-files -z | xargs -0 cp --parents -at "$scratch"
-mkdir -p "$scratch/.build"
+copy() {
+	scratch=$(mktemp -d) || return
+	git ls-files -z | xargs -0 cp --parents -at "$scratch"
+	mkdir -p "$scratch/.build"
+	[ ! -d .build/go ] || ln -s "$PWD/.build/go" "$scratch/.build/go"
+}
 
-bench "Go trees from pins, hooks and files" 'rm -rf "$scratch/.build/src"' .build/bin/tree -C "$scratch" make "${trees[@]}"
-bench "Go trees, nothing changed" : .build/bin/tree -C "$scratch" make "${trees[@]}"
-bench "make, nothing changed" : make build
+part_build() (
+	copy && trap 'rm -rf "$scratch"' EXIT
+	make build >/dev/null || exit
+	bench "trees from pins and hooks" 5 'rm -rf "$scratch/.build/src"' .build/bin/tree -C "$scratch" make "${trees[@]}" &&
+		bench "trees, nothing changed" 5 : .build/bin/tree -C "$scratch" make "${trees[@]}" &&
+		bench "make, nothing changed" 5 : make build &&
+		make -C "$scratch" .build/bin/dockerd .build/bin/docker .build/bin/runc >/dev/null &&
+		bench "edit of dockerd, then make" 5 'echo "// edit $i" >> "$scratch/moby/daemon/gpu.go"' make -C "$scratch" .build/bin/dockerd &&
+		bench "edit of docker, then make" 5 'echo "// edit $i" >> "$scratch/cli/cli/command/container/limits.go"' make -C "$scratch" .build/bin/docker &&
+		bench "edit of runc, then make" 5 'echo "// edit $i" >> "$scratch/runc/events_gpu.go"' make -C "$scratch" .build/bin/runc
+)
 
-# Against upstream's Docker of the same version, in turns.
-GPU_CGROUP_BIN=$PWD/.build/bin BENCH_CONTAINERS=100 go test -count=1 -v -run TestBenchModresources ./integration | grep -E '^(docker |how many|one write|--- FAIL)'
+part_cold() (
+	copy && trap 'chmod -R u+w "$scratch"; rm -rf "$scratch"' EXIT
+	export GOCACHE=$scratch/cache
+	bench "all programs, empty build cache" 1 : make -C "$scratch" build
+)
+
+part_run() { BENCH_FIGURE=run BENCH_ROUNDS=${ROUNDS:-20} go test -count=1 -timeout=30m -v -run '^TestBenchRun$' ./integration; }
+
+part_run-vm() {
+	local mode b=$PWD/.build/bin
+	for mode in v1 v2; do
+		.build/bin/vm --mode $mode --timeout 1h --env BENCH_FIGURE=run-$mode --env "BENCH_ROUNDS=${VM_ROUNDS:-7}" --env MUST=root,binaries,stock,gpu,net-rate,$mode \
+			--file "$b/dockerd-stock:/usr/local/bin/dockerd-stock" --file "$b/docker-stock:/usr/local/bin/docker-stock" \
+			-- integration.test -test.v -test.run '^TestBenchRun$' || return
+	done
+}
+
+part_update() { BENCH_CONTAINERS=100 go test -count=1 -timeout=30m -v -run '^TestBenchModresources$' ./integration; }
+part_disk() { RATES=1 go test -count=1 -timeout=30m -v -run '^TestBlkioRate$' ./integration; }
+part_net() { BENCH=1 MUST=root,binaries,net-rate go test -count=1 -timeout=1h -v -run '^TestBenchNetRates$' ./integration; }
+part_gem() { scripts/kernel/bench.sh; }
+
+parts=("$@")
+[ $# -gt 0 ] || parts=(build run run-vm update disk net gem)
+mkdir -p .build/bench
+go build -o .build/bin/performance ./scripts/performance || exit
+failed=()
+for part in "${parts[@]}"; do
+	declare -F "part_$part" >/dev/null || { echo "bench.sh: no part is called $part" >&2; exit 2; }
+done
+for part in "${parts[@]}"; do
+	echo "=== $part"
+	read -r BENCH_LOAD _ < /proc/loadavg
+	export BENCH_LOAD
+	if "part_$part" > ".build/bench/$part.log" 2>&1 && .build/bin/performance add < ".build/bench/$part.log"; then
+		grep -vE '^(bench,|=== RUN|--- PASS|PASS|ok )' ".build/bench/$part.log"
+	else
+		tail -n 30 ".build/bench/$part.log"
+		failed+=("$part")
+	fi
+	# After each, so that what is there is not lost when the next one hangs.
+	.build/bin/performance render || exit
+done
+[ ${#failed[@]} -eq 0 ] || { echo "bench.sh: failed: ${failed[*]}; the whole output is in .build/bench" >&2; exit 1; }

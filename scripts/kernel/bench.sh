@@ -69,5 +69,7 @@ for clock in instructions time; do
 			awk -v c=$clock -v t=$threads '{ r[NR] = $1; off[NR] = $2; on[NR] = $3 }
 				END { m = int((NR + 1) / 2)
 				printf "GEM create+close, %s, %d thread(s): %.3f (%.3f to %.3f), e.g. %d ns without, %d with\n", c, t, r[m], r[1], r[NR], off[m], on[m] }'
+		paste <(sed -n "s/^$threads //p" $out/$clock-off) <(sed -n "s/^$threads //p" $out/$clock-on) |
+			awk -v c=$clock -v t=$threads '{ printf "bench,gem,%s, %d thread%s,%.6g\n", c, t, t > 1 ? "s" : "", $1 / $2 }'
 	done
 done

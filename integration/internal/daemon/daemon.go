@@ -53,10 +53,10 @@ type Daemon struct {
 // command line. The caller must Close it.
 func Start(args ...string) (*Daemon, error) { return start(nil, nil, args...) }
 
+var stockPrograms = map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}
+
 // StartStock is Start with upstream's dockerd, docker and runc.
-func StartStock(args ...string) (*Daemon, error) {
-	return start(map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}, nil, args...)
-}
+func StartStock(args ...string) (*Daemon, error) { return start(stockPrograms, nil, args...) }
 
 // StartIn is Start with dockerd in a network namespace.
 func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, args...) }
@@ -128,20 +128,28 @@ func linkPrograms(dir string, programs map[string]string) (string, error) {
 // it failed.
 func New(t testing.TB, args ...string) *Daemon {
 	t.Helper()
-	return newIn(t, nil, args...)
+	return newWith(t, nil, nil, args...)
 }
 
 // NewIn is New with a network: in ns dockerd has its bridge, forwards packets
 // and makes its rules.
 func NewIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
-	return newIn(t, ns, append([]string{"--bridge=", "--iptables=true", "--ip6tables=true", "--ip-forward=true"}, args...)...)
+	return newWith(t, nil, ns, append(slices.Clone(withNetwork), args...)...)
 }
 
-func newIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
+// NewStockIn is NewIn with upstream's dockerd, docker and runc.
+func NewStockIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
+	t.Helper()
+	return newWith(t, stockPrograms, ns, append(slices.Clone(withNetwork), args...)...)
+}
+
+var withNetwork = []string{"--bridge=", "--iptables=true", "--ip6tables=true", "--ip-forward=true"}
+
+func newWith(t testing.TB, programs map[string]string, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
 	require.Daemon(t)
-	d, err := start(nil, ns, args...)
+	d, err := start(programs, ns, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
