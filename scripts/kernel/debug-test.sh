@@ -75,8 +75,7 @@ failed=()
 lines=()
 began=$SECONDS
 for mode in v2 v1 disable no_v1; do
-	# The HPET, which the kernel takes otherwise, is slow to read under emulation.
-	append="gpumode=$mode tsc=reliable"
+	append="gpumode=$mode"
 	case $mode in
 	disable) append+=" cgroup_disable=gpu" ;;
 	no_v1) append+=" cgroup_no_v1=gpu" ;;

@@ -118,7 +118,7 @@ func command(code *int) *cobra.Command {
 	f.IntVar(&o.cpus, "cpus", 2, "processors of the machine")
 	f.StringArrayVar(&o.env, "env", nil, "NAME=VALUE for the command, repeatable")
 	f.StringArrayVar(&o.files, "file", nil, "HOST:GUEST, one more file for the machine, repeatable")
-	f.DurationVar(&o.boot, "boot-timeout", 0, "time until the machine must be ready (default 60s under KVM, 4m emulated)")
+	f.DurationVar(&o.boot, "boot-timeout", 0, "time until the machine must be ready (default 60s under KVM, 2m emulated; then one more try)")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time for everything")
 	f.BoolVar(&o.shell, "shell", false, "run an interactive shell on this terminal; its exit ends the machine")
 	f.BoolVar(&o.image, "image", false, "only build the root disk and print its path")

@@ -34,7 +34,7 @@ const (
 	aliveTCG  = time.Minute
 
 	bootKVM = time.Minute
-	bootTCG = 4 * time.Minute
+	bootTCG = 2 * time.Minute
 
 	tailBytes = 6000
 )
@@ -42,7 +42,9 @@ const (
 // machineError says that the machine failed, not the command in it.
 type machineError struct {
 	reason string
-	silent bool // the kernel never spoke: worth another try
+	// The kernel never spoke, or hung on its way up, which an emulated one on a
+	// loaded host was once seen to do: worth another try.
+	again bool
 }
 
 func (e *machineError) Error() string { return "machine: " + e.reason }
@@ -117,7 +119,7 @@ func (m *machine) run(ctx context.Context) (int, error) {
 	}
 	code, err := m.boot(ctx, accel)
 	var failure *machineError
-	if !errors.As(err, &failure) || !failure.silent {
+	if !errors.As(err, &failure) || !failure.again {
 		return code, err
 	}
 	if m.o.accel == "auto" && accel == kvm {
@@ -261,12 +263,12 @@ func (m *machine) boot(ctx context.Context, accel string) (int, error) {
 
 	silence, slow := time.After(patience), time.After(bootLimit)
 	readySeen := r.ready
-	fail := func(silent bool, format string, a ...any) error {
+	fail := func(again bool, format string, a ...any) error {
 		stop()
 		<-consoleDone
 		<-resultsDone
-		err := &machineError{fmt.Sprintf(format, a...), silent}
-		if !silent || accel == tcg || m.o.accel == kvm { // no fall-back left
+		err := &machineError{fmt.Sprintf(format, a...), again}
+		if !again || accel == tcg || m.o.accel == kvm { // no fall-back left
 			m.dump()
 		}
 		return err
@@ -286,7 +288,7 @@ func (m *machine) boot(ctx context.Context, accel string) (int, error) {
 		case <-silence:
 			return 0, fail(true, "not a word from the kernel in %s", patience)
 		case <-slow:
-			return 0, fail(false, "not ready in %s", bootLimit)
+			return 0, fail(true, "not ready in %s", bootLimit)
 		case <-ctx.Done():
 			stop()
 			<-consoleDone

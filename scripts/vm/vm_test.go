@@ -84,11 +84,14 @@ func TestAMachineThatFailsIsNotAFailedTest(t *testing.T) {
 	}
 }
 
-func TestASilentMachineGetsASecondTry(t *testing.T) {
-	m, _ := fakeMachine(t, `[ -e "$0.tried" ] || { : > "$0.tried"; exit 1; }`+"\n"+sayBoot+sayReady+sayExit5)
-	code, err := m.run(context.Background())
-	assert.NilError(t, err)
-	assert.Equal(t, code, 5)
+func TestAMachineThatIsNeverReadyGetsASecondTry(t *testing.T) {
+	for _, first := range []string{"exit 1", "echo [0.0] Linux version 6.1 >&3; exec sleep 60"} {
+		m, _ := fakeMachine(t, `[ -e "$0.tried" ] || { : > "$0.tried"; `+first+"; }\n"+sayBoot+sayReady+sayExit5)
+		m.o.boot = time.Second
+		code, err := m.run(context.Background())
+		assert.NilError(t, err, first)
+		assert.Equal(t, code, 5, first)
+	}
 }
 
 func TestACommandThatHangsIsATimeout(t *testing.T) {
