@@ -285,6 +285,9 @@ func TestNetRatesHoldLiveAndAgainstTheContainer(t *testing.T) {
 		"ip link set eth0 txqueuelen 10000", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500",
 	}, "; "))
 	h.wantRate(t, addr, true, 8)
+	// Nor does another address help.
+	d.Must(t, "exec", "c1", "ip", "addr", "add", "172.17.255.9/16", "dev", "eth0")
+	h.wantRate(t, "172.17.255.9", true, 8)
 
 	d.Must(t, "update", rateFlag(t, "egress", 24), "--net-ingress-rate=-1", "c1")
 	h.wantRate(t, addr, true, 24)
@@ -419,6 +422,126 @@ func TestNetLimitsOutliveDockerd(t *testing.T) {
 	d.Must(t, "start", "c1")
 	d.Must(t, "rm", "-f", "c1")
 	assert.Equal(t, h.leftovers(t), clean)
+}
+
+// notInForce is what inspect shows as lost.
+func notInForce(t *testing.T, d *daemon.Daemon, name string) []string {
+	t.Helper()
+	var c struct{ LimitsNotInForce []string }
+	assert.NilError(t, json.Unmarshal(d.API(t, http.MethodGet, "/containers/"+name+"/json", "").Body, &c))
+	return c.LimitsNotInForce
+}
+
+// What stands in the way when dockerd starts: an ingress qdisc of another kind,
+// and a rule in our chain that is not ours.
+func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
+	h, d := setupNet(t)
+	since := time.Now()
+	d.Must(t, "run", "-d", "--name", "c1", "--net-egress-rate=8mbit", "--net-ingress-rate=16mbit", "--net-classid=10:1", "busybox", "sleep", "inf")
+	before := h.leftovers(t)
+	end := "veth" + regexp.MustCompile(`ifb([0-9a-f]{7})`).FindStringSubmatch(before)[1]
+	block := func() {
+		t.Helper()
+		d.Kill(t)
+		h.Must(t, "tc", "qdisc", "del", "dev", end, "ingress")
+		h.Must(t, "tc", "qdisc", "add", "dev", end, "clsact")
+		h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
+		h.Must(t, "iptables", "-t", "mangle", "-A", "DOCKER-NETCLASS", "-d", "192.0.2.9", "-j", "RETURN")
+		d.StartAgain(t)
+	}
+	unblock := func() {
+		t.Helper()
+		h.Must(t, "tc", "qdisc", "del", "dev", end, "clsact")
+		h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
+	}
+	warnings := func() string { return d.Must(t, "info", "-f", "{{.Warnings}}") }
+
+	block()
+	lost := notInForce(t, d, "c1")
+	assert.Equal(t, len(lost), 2, "%q", lost)
+	wantWords(t, lost[0], "NetClassID on network bridge: ", "unknown option -d")
+	wantWords(t, lost[1], "NetEgressRate on network bridge: ", "ingress qdisc on "+end)
+	wantWords(t, warnings(), "not in force", "LimitsNotInForce", "c1")
+	// An update of it is refused, and what is shown stays true.
+	r := d.Docker(t, "update", "--net-egress-rate=24mbit", "c1")
+	assert.Assert(t, r.Code != 0, "an update was taken that cannot be enforced")
+	wantWords(t, r.Stderr, "ingress qdisc on "+end)
+	assert.DeepEqual(t, notInForce(t, d, "c1"), lost)
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.NetEgressRate}}", "c1"), "8000000")
+
+	unblock()
+	for stop := time.Now().Add(time.Minute); len(notInForce(t, d, "c1")) > 0; time.Sleep(200 * time.Millisecond) {
+		assert.Assert(t, time.Now().Before(stop), "%q", notInForce(t, d, "c1"))
+	}
+	assert.Equal(t, h.leftovers(t), before)
+	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
+	list := d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
+		"--format", "{{.Action}} {{.Actor.Attributes.limit}} {{.Actor.Attributes.network}}")
+	events := strings.Split(list, "\n")
+	slices.Sort(events)
+	assert.DeepEqual(t, events, []string{
+		"limit_lost NetClassID bridge", "limit_lost NetEgressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetEgressRate bridge",
+	})
+
+	// Any update of the container is a reason to try at once.
+	block()
+	assert.Equal(t, len(notInForce(t, d, "c1")), 2)
+	unblock()
+	d.Must(t, "update", "--pids-limit=100", "c1")
+	assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
+	assert.Equal(t, h.leftovers(t), before)
+
+	// What has gone is not lost.
+	block()
+	d.Must(t, "kill", "c1")
+	assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
+	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
+	h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
+}
+
+// The lock that every runc takes on the container's state holds the update up,
+// after the network was changed.
+func TestAConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits(t *testing.T) {
+	h, d := setupNet(t)
+	d.Must(t, "network", "create", "n1")
+	d.Must(t, "run", "-d", "--name", "c1", "--net-egress-rate=8mbit", "busybox", "sleep", "inf")
+	dir, err := os.Open(filepath.Dir(d.StateFile(d.Inspect(t, "c1").ID)))
+	assert.NilError(t, err)
+	defer dir.Close()
+	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
+	rates := func() []string { return regexp.MustCompile(`rate \S+`).FindAllString(h.Must(t, "tc", "qdisc"), -1) }
+	send := func(path, body string) chan daemon.Response {
+		done := make(chan daemon.Response, 1)
+		go func() {
+			r, err := d.TryAPI(http.MethodPost, path, body)
+			if err != nil {
+				r.Body = []byte(err.Error())
+			}
+			done <- r
+		}()
+		return done
+	}
+	update := send("/containers/c1/update", `{"NetEgressRate":16000000,"PidsLimit":100}`)
+	for end := time.Now().Add(time.Minute); !slices.Equal(rates(), []string{"rate 16Mbit"}); time.Sleep(20 * time.Millisecond) {
+		assert.Assert(t, time.Now().Before(end), "the update does not come to the network: %q", rates())
+	}
+	connect := send("/networks/n1/connect", `{"Container":"c1"}`)
+	select {
+	case r := <-connect:
+		t.Errorf("connected in the middle of an update: %d %s", r.Status, r.Message())
+	case <-time.After(time.Second):
+	}
+	killed := false
+	for end := time.Now().Add(time.Minute); !killed && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		killed = d.KillRuntime()
+	}
+	assert.Assert(t, killed, "no runc was started")
+	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_UN))
+	r := <-update
+	assert.Equal(t, r.Status, http.StatusInternalServerError, r.Message())
+	r = <-connect
+	assert.Equal(t, r.Status, http.StatusOK, r.Message())
+	assert.DeepEqual(t, rates(), []string{"rate 8Mbit", "rate 8Mbit"})
 }
 
 // kill ends a process of a container, and waits until its shim knows.

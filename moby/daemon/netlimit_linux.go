@@ -16,7 +16,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
-	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
@@ -337,7 +336,10 @@ func setHostNet(id string, pid int, limits containertypes.Resources) error {
 // updateNet applies the network limits that update names to a running
 // container, or puts them into what the runtime is going to be sent. It comes
 // before the runtime, which is more likely to refuse.
-func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources, resources *libcontainerdtypes.Resources) error {
+//
+// If it takes an update back (isBack), one endpoint that fails does not keep the
+// others from being put back, and is remembered.
+func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources, resources *libcontainerdtypes.Resources, isBack bool) error {
 	if !namesNet(update) {
 		return nil
 	}
@@ -349,7 +351,11 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	pid := int(tsk.Pid())
 	switch mode := ctr.HostConfig.NetworkMode; {
 	case mode.IsHost() && daemon.RawSysInfo().CgroupUnified:
-		return setHostNet(ctr.ID, pid, limits)
+		err := setHostNet(ctr.ID, pid, limits)
+		if isBack && daemon.netController != nil {
+			daemon.noteNet(ctr, lostOn{ctr.ID, "", "host"}, limits, err)
+		}
+		return err
 	case mode.IsHost():
 		named := update
 		if c := named.NetClassID; c != nil && *c == 0 && needHierarchy("net_cls", true) != nil {
@@ -375,12 +381,20 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, ep := range eps {
-		if err := setEndpoint(daemon.config(), ep, netSettings(limits)); err != nil {
-			return fmt.Errorf("network %s: %w", ep.Network(), err)
+		err := setEndpoint(daemon.config(), ep, netSettings(limits))
+		if isBack || err == nil {
+			daemon.noteNet(ctr, lostOn{ctr.ID, ep.ID(), ep.Network()}, limits, err)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("network %s: %w", ep.Network(), err))
+			if !isBack {
+				break
+			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // verifyNetApplied reads back what the runtime did of an update on cgroup v1.
@@ -465,40 +479,30 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 		return
 	}
 	if cfg.EnableIPTables {
-		iptables.OnReloaded(netlimit.Replay)
+		iptables.OnReloaded(daemon.replayNet)
 	}
 	var live []netlimit.Limited
-	owner := map[string]string{}
 	for _, c := range containers {
 		c.Lock()
-		limits, mode, running, pid := netLimits(c.HostConfig.Resources), c.HostConfig.NetworkMode, c.State.Running, c.State.Pid
+		limits, mode, running := netLimits(c.HostConfig.Resources), c.HostConfig.NetworkMode, c.State.Running
 		c.Unlock()
 		if !running || mode.IsContainer() || mode.IsNone() {
 			continue
 		}
-		logger := log.G(context.TODO()).WithField("container", c.ID)
-		if mode.IsHost() {
-			if namesNet(limits) && daemon.RawSysInfo().CgroupUnified {
-				if err := setHostNet(c.ID, pid, limits); err != nil {
-					logger.WithError(err).Error("the network limits could not be restored")
-				}
-			}
-			continue
-		}
 		eps, err := daemon.bridgeEndpoints(c)
-		if err != nil {
+		if mode.IsHost() || err != nil {
 			if namesNet(limits) {
-				logger.WithError(err).Error("the network limits could not be restored")
+				daemon.applyNet(c)
 			}
 			continue
 		}
 		for _, ep := range eps {
 			live = append(live, netlimit.Limited{Endpoint: limitedEndpoint(ep), Settings: netSettings(limits)})
-			owner[ep.ID()] = c.ID
 		}
 	}
-	for id, err := range netlimit.Sync(live) {
-		log.G(context.TODO()).WithError(err).WithFields(log.Fields{"container": owner[id], "endpoint": id}).Error("the network limits could not be restored")
+	errs := netlimit.Sync(live)
+	for _, c := range containers {
+		daemon.noteNetErrors(c, errs)
 	}
 }
 

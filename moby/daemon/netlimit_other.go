@@ -32,9 +32,15 @@ func (*Daemon) limitEndpoint(*container.Container, *libnetwork.Network, *libnetw
 
 func (*Daemon) startNet(*container.Container, libcontainerdtypes.Task) error { return nil }
 
-func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containertypes.Resources, *libcontainerdtypes.Resources) error {
+func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containertypes.Resources, *libcontainerdtypes.Resources, bool) error {
 	return nil
 }
+
+func (*Daemon) reapplyNet(string) {}
+
+func (*Daemon) limitsNotInForce(*container.Container) []string { return nil }
+
+func (*Daemon) lostWarnings() []string { return nil }
 
 func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, containertypes.Resources) error {
 	return nil

@@ -45,10 +45,12 @@ func enforced(limits []system.ResourceLimits) []string {
 	return features
 }
 
-// fillResourceInfo is the part of /info that tells what /_ping does, and why.
+// fillResourceInfo is the part of /info that tells what /_ping does, and why,
+// and of what is not in force though it should be.
 func (daemon *Daemon) fillResourceInfo(v *system.Info) {
 	v.ResourceLimits = daemon.resourceLimits()
 	v.ResourceFeatures = enforced(v.ResourceLimits)
+	v.Warnings = append(v.Warnings, daemon.lostWarnings()...)
 }
 
 // fillResourceVersion gives the engine in /version the list of /_ping.

@@ -136,6 +136,12 @@ func (daemon *Daemon) updateExact(ctr *container.Container, update, old containe
 	return nil
 }
 
+// lockUpdates keeps updates of a container away until unlock is called.
+func lockUpdates(containerID string) (unlock func()) {
+	updateLocks.Lock(containerID)
+	return func() { _ = updateLocks.Unlock(containerID) }
+}
+
 // updateTask applies an update to a running container, or leaves it as it was.
 func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, old containertypes.Resources) error {
 	if !daemon.RawSysInfo().GPU && !namesGPU(gpuLimits(old)) {
@@ -165,7 +171,7 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	if err != nil {
 		return err
 	}
-	if err := daemon.updateNet(ctr, tsk, update, r); err != nil {
+	if err := daemon.updateNet(ctr, tsk, update, r, isBack); err != nil {
 		return err
 	}
 	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
@@ -187,8 +193,8 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 	if err != nil {
 		return err
 	}
-	updateLocks.Lock(ctr.ID)
-	defer updateLocks.Unlock(ctr.ID) //nolint:errcheck // fails only if it is not locked
+	defer lockUpdates(ctr.ID)()
+	defer daemon.reapplyNet(ctr.ID)
 
 	if err := daemon.settleUpdate(ctr, true); err != nil {
 		return errCannotUpdate(ctr.ID, fmt.Errorf("an earlier update failed and is not taken back yet: %w", err))

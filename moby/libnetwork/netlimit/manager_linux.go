@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/containerd/log"
@@ -39,9 +40,35 @@ func (k knownLimits) mayHaveIfb() bool   { return k.uncertain || k.Egress != 0 }
 // handle is replaced by tests that work in a network namespace of their own.
 var handle = func() *netlink.Handle { return ns.NlHandle().Handle }
 
+// Error tells which limits of an endpoint may not be in force, and why. Other
+// errors of this package are about all of them.
+type Error struct {
+	Ingress, Egress error // of the rates
+	Class           error // of the class, or the priorities
+}
+
+func (e *Error) Error() string {
+	var parts []string
+	for _, err := range e.Unwrap() {
+		parts = append(parts, err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap returns those of the errors that are not nil.
+func (e *Error) Unwrap() (errs []error) {
+	for _, err := range []error{e.Ingress, e.Egress, e.Class} {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
 // Set makes s what the endpoint is limited to, whatever it was before, and
 // reads it back from the kernel. After an error something in between may be in
-// force: call it again with what was in force before.
+// force: call it again with what was in force before. What can be set is set
+// all the same.
 func Set(ep Endpoint, s Settings) error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -58,26 +85,22 @@ func set(ep Endpoint, s Settings, hasRules bool) error {
 	}
 	// Whatever fails from here on, Forget has to look for all of it.
 	known[ep.ID] = knownLimits{Limited{ep, s}, true}
-	if err := setRates(nlh, w, ep.ID, s); err != nil {
-		return err
-	}
+	var e Error
+	e.Ingress, e.Egress = setRates(nlh, w, ep.ID, s)
 	if s.classifies() || hasRules {
-		rules := classRules(ep, s)
-		if s.classifies() && len(rules) == 0 {
-			return errors.New("the endpoint has no address that its packets could be known by")
-		}
-		if err := changeRules(func(id string) bool { return id == ep.ID }, rules); err != nil {
-			return fmt.Errorf("classifying what goes out: %w", err)
-		}
-		if err := verifyRules(ep.ID, rules); err != nil {
-			return fmt.Errorf("the class of what goes out was not applied: %w", err)
-		}
+		e.Class = setClass(ep, s)
 	}
 	if w, err = look(nlh); err != nil {
 		return err
 	}
-	if err := verifyRates(nlh, w, ep.ID, s); err != nil {
-		return fmt.Errorf("the rate was not applied: %w", err)
+	if e.Ingress == nil {
+		e.Ingress = notApplied(verifyIngress(w, ep.ID, s.Ingress))
+	}
+	if e.Egress == nil {
+		e.Egress = notApplied(verifyEgress(nlh, w, ep.ID, s.Egress))
+	}
+	if len(e.Unwrap()) != 0 {
+		return &e
 	}
 	if s.IsZero() {
 		delete(known, ep.ID)
@@ -85,6 +108,27 @@ func set(ep Endpoint, s Settings, hasRules bool) error {
 		known[ep.ID] = knownLimits{Limited{ep, s}, false}
 	}
 	return nil
+}
+
+func setClass(ep Endpoint, s Settings) error {
+	rules := classRules(ep, s)
+	if s.classifies() && len(rules) == 0 {
+		return errors.New("the endpoint has no address that its packets could be known by")
+	}
+	if err := changeRules(func(id string) bool { return id == ep.ID }, rules); err != nil {
+		return fmt.Errorf("classifying what goes out: %w", err)
+	}
+	if err := verifyRules(ep.ID, rules); err != nil {
+		return fmt.Errorf("the class of what goes out was not applied: %w", err)
+	}
+	return nil
+}
+
+func notApplied(err error) error {
+	if err != nil {
+		err = fmt.Errorf("the rate was not applied: %w", err)
+	}
+	return err
 }
 
 // Forget removes all that outlives the interface of an endpoint that is being
@@ -179,17 +223,19 @@ func sweep() error {
 	return errors.Join(errs...)
 }
 
-// Replay puts the rules back that a reload of firewalld has thrown away.
-func Replay() {
+// Replay puts the rules back that a reload of firewalld has thrown away. It
+// returns the errors of the endpoints that stay without, by ID.
+func Replay() map[string]error {
 	mu.Lock()
 	defer mu.Unlock()
+	errs := map[string]error{}
 	for id, l := range known {
 		if !l.classifies() {
 			continue
 		}
-		rules := classRules(l.Endpoint, l.Settings)
-		if err := changeRules(func(e string) bool { return e == id }, rules); err != nil {
-			log.G(context.TODO()).WithError(err).WithField("endpoint", id).Error("the network class of an endpoint is lost")
+		if err := setClass(l.Endpoint, l.Settings); err != nil {
+			errs[id] = &Error{Class: err}
 		}
 	}
+	return errs
 }

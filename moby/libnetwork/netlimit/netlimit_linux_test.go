@@ -3,6 +3,7 @@
 package netlimit
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -231,7 +232,7 @@ func TestClassRules(t *testing.T) {
 			assert.NilError(t, err, "%s", out)
 		}
 	}
-	Replay()
+	assert.Equal(t, len(Replay()), 0)
 	lines := func(s string) int { return strings.Count(s, "\n") }
 	assert.Equal(t, lines(e.state(t)), lines(s))
 
@@ -294,10 +295,51 @@ func TestSetRepairs(t *testing.T) {
 	assert.NilError(t, e.nlh.LinkSetDown(ifb))
 	w, err := look(e.nlh)
 	assert.NilError(t, err)
-	assert.ErrorContains(t, verifyRates(e.nlh, w, ep.ID, s), "down")
-	assert.ErrorContains(t, verifyRates(e.nlh, w, ep.ID, Settings{Egress: 8e6}), "shows a rate of 2000000")
+	assert.ErrorContains(t, verifyEgress(e.nlh, w, ep.ID, s.Egress), "down")
+	assert.ErrorContains(t, verifyIngress(w, ep.ID, 0), "shows a rate of 2000000")
 	assert.NilError(t, Set(ep, s))
 	assert.NilError(t, Set(ep, Settings{}))
+}
+
+// An ingress qdisc of another kind, and a rule in our chain that is not ours,
+// are in the way of what goes out alone.
+func TestWhatCannotBeSetIsNamed(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	before := e.state(t)
+	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
+	s := Settings{Egress: 8e6, Ingress: 16e6, Class: 0x100001}
+	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: e.end.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	assert.NilError(t, e.nlh.QdiscAdd(clsact))
+	mangle := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("iptables", append([]string{"-t", "mangle"}, args...)...).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+	}
+	mangle("-N", classChain)
+	mangle("-A", classChain, "-d", "192.0.2.9", "-j", "RETURN")
+
+	var got *Error
+	assert.Assert(t, errors.As(Set(ep, s), &got))
+	assert.Check(t, is.ErrorContains(got.Egress, "ingress qdisc on veth0123456"))
+	assert.Check(t, is.ErrorContains(got.Class, "unknown option -d"))
+	assert.Check(t, got.Ingress)
+	w, err := look(e.nlh)
+	assert.NilError(t, err)
+	assert.Check(t, verifyIngress(w, ep.ID, s.Ingress))
+
+	errs := Replay()
+	assert.Check(t, is.Len(errs, 1))
+	assert.Check(t, is.ErrorContains(errs[ep.ID], "unknown option -d"))
+	mangle("-F", classChain)
+	assert.Check(t, is.Len(Replay(), 0))
+	assert.Check(t, is.Contains(e.state(t), "--set-class 0010:0001"))
+
+	assert.NilError(t, e.nlh.QdiscDel(clsact))
+	assert.NilError(t, Set(ep, s))
+	assert.NilError(t, Set(ep, Settings{}))
+	assert.Equal(t, e.state(t), before)
 }
 
 func TestUnmarkedEndpointIsRefused(t *testing.T) {

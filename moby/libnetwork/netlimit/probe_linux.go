@@ -87,13 +87,13 @@ func probeRates() error {
 		return err
 	}
 	s := Settings{Egress: bits, Ingress: bits}
-	if err := setRates(nlh, w, id, s); err != nil {
+	if err := errors.Join(setRates(nlh, w, id, s)); err != nil {
 		return fmt.Errorf("%w (the kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)", err)
 	}
 	if w, err = look(nlh); err != nil {
 		return err
 	}
-	return verifyRates(nlh, w, id, s)
+	return errors.Join(verifyIngress(w, id, s.Ingress), verifyEgress(nlh, w, id, s.Egress))
 }
 
 func probeClass() error {

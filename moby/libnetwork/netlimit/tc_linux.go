@@ -98,27 +98,30 @@ func (w *world) ingress(link netlink.Link) netlink.Qdisc {
 
 // setRates brings the qdiscs of an endpoint to what s says. What is right
 // already is not touched, so that its queue and its tokens stay.
-func setRates(nlh *netlink.Handle, w *world, id string, s Settings) error {
+func setRates(nlh *netlink.Handle, w *world, id string, s Settings) (ingress, egress error) {
 	end, ok := w.ends[id]
 	if !ok {
-		if !s.HasRates() {
-			return delIfb(nlh, w, id)
+		missing := fmt.Errorf("no interface on the host is marked as that of endpoint %.12s: it was connected by another version of dockerd; connect the container to its network again", id)
+		if s.Ingress != 0 {
+			ingress = missing
 		}
-		return fmt.Errorf("no interface on the host is marked as that of endpoint %.12s: it was connected by another version of dockerd; connect the container to its network again", id)
+		if s.Egress != 0 {
+			return ingress, missing
+		}
+		return ingress, delIfb(nlh, w, id)
 	}
 	if err := setTbf(nlh, w, end, s.Ingress, end.Attrs().MTU); err != nil {
-		return fmt.Errorf("limiting what comes in: %w", err)
+		ingress = fmt.Errorf("limiting what comes in: %w", err)
 	}
-	var err error
 	if s.Egress == 0 {
-		err = clearEgress(nlh, w, id, end)
+		egress = clearEgress(nlh, w, id, end)
 	} else {
-		err = setEgress(nlh, w, id, end, s.Egress)
+		egress = setEgress(nlh, w, id, end, s.Egress)
 	}
-	if err != nil {
-		return fmt.Errorf("limiting what goes out: %w", err)
+	if egress != nil {
+		egress = fmt.Errorf("limiting what goes out: %w", egress)
 	}
-	return nil
+	return ingress, egress
 }
 
 // setTbf makes bits/s the rate of link's root qdisc, 0 removes it.
@@ -278,30 +281,40 @@ func delIfb(nlh *netlink.Handle, w *world, id string) error {
 	return ignoreGone(nlh.LinkDel(ifb))
 }
 
-// verifyRates reads back what setRates set.
-func verifyRates(nlh *netlink.Handle, w *world, id string, s Settings) error {
-	if !s.HasRates() && w.ifbs[id] == nil && (w.ends[id] == nil || w.tbf(w.ends[id]) == nil) {
-		return nil
-	}
+// verifyIngress reads back what setRates set of the rate to the container.
+func verifyIngress(w *world, id string, bits int64) error {
 	end, ok := w.ends[id]
 	if !ok {
-		return fmt.Errorf("the interface of endpoint %.12s is gone", id)
+		return goneIf(bits != 0, id)
 	}
-	if err := verifyTbf(w, end, s.Ingress); err != nil {
-		return err
+	return verifyTbf(w, end, bits)
+}
+
+// verifyEgress is the same for the rate from the container.
+func verifyEgress(nlh *netlink.Handle, w *world, id string, bits int64) error {
+	end, ok := w.ends[id]
+	if !ok {
+		return goneIf(bits != 0, id)
 	}
 	ifb, ok := w.ifbs[id]
 	switch {
-	case ok != (s.Egress != 0):
-		return fmt.Errorf("%s: want an egress rate of %d bit/s, but there is an ifb: %t", end.Attrs().Name, s.Egress, ok)
+	case ok != (bits != 0):
+		return fmt.Errorf("%s: want an egress rate of %d bit/s, but there is an ifb: %t", end.Attrs().Name, bits, ok)
 	case !ok:
 		return nil
 	}
-	if err := verifyTbf(w, ifb, s.Egress); err != nil {
+	if err := verifyTbf(w, ifb, bits); err != nil {
 		return err
 	}
 	if ok, err := redirects(nlh, end, ifb); err != nil || !ok || ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
 		return fmt.Errorf("%s does not redirect to %s, or that is down: %w", end.Attrs().Name, ifb.Attrs().Name, err)
+	}
+	return nil
+}
+
+func goneIf(limited bool, id string) error {
+	if limited {
+		return fmt.Errorf("the interface of endpoint %.12s is gone", id)
 	}
 	return nil
 }
