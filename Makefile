@@ -158,7 +158,7 @@ HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
 	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(BIN)/vm --mode $* --timeout 1h \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter $(HOST_MODE).,$*$(RUN)),-test.skip '$(HOST_DID)')
+		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter $(HOST_MODE).,$*$(RUN)),-test.skip '$(HOST_DID)')
 
 .PHONY: vm-image
 vm-image: $(PROGRAMS) kernel $(BIN)/vm
