@@ -115,8 +115,9 @@ func readJSON(t *testing.T, path string, v any) {
 // fault is one way for an update to go wrong.
 type fault struct {
 	name string
-	// during happens some time after the request was sent.
-	during func(t *testing.T, d *daemon.Daemon)
+	// during happens some time after the request was sent. These runcs were
+	// there before: to look for them then would take longer than the update.
+	during func(t *testing.T, d *daemon.Daemon, runcs []int)
 	// after brings back what during has broken, before anything is looked at.
 	after func(t *testing.T, d *daemon.Daemon)
 }
@@ -124,28 +125,28 @@ type fault struct {
 var faults = []fault{
 	{
 		name:   "dockerd killed",
-		during: func(t *testing.T, d *daemon.Daemon) { d.Kill(t) },
+		during: func(t *testing.T, d *daemon.Daemon, _ []int) { d.Kill(t) },
 		after:  func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
 	},
 	{
 		name:   "runc killed",
-		during: func(_ *testing.T, d *daemon.Daemon) { d.KillRuntime() },
+		during: killRuncs,
 	},
 	{
 		name: "dockerd and runc killed",
-		during: func(t *testing.T, d *daemon.Daemon) {
-			d.KillRuntime()
+		during: func(t *testing.T, d *daemon.Daemon, runcs []int) {
+			killRuncs(t, d, runcs)
 			d.Kill(t)
 		},
 		after: func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
 	},
 	{
 		name:   "containerd killed",
-		during: func(t *testing.T, d *daemon.Daemon) { d.RestartContainerd(t) },
+		during: func(t *testing.T, d *daemon.Daemon, _ []int) { d.RestartContainerd(t) },
 	},
 	{
 		name:   "shim killed",
-		during: func(_ *testing.T, d *daemon.Daemon) { d.KillShims() },
+		during: func(_ *testing.T, d *daemon.Daemon, _ []int) { d.KillShims() },
 		after: func(t *testing.T, d *daemon.Daemon) {
 			// The container dies with it. Its limits come from disk now.
 			stopped := func() bool {
@@ -172,6 +173,15 @@ var faults = []fault{
 			t.Fatalf("start: %d %s", r.Status, r.Message())
 		},
 	},
+}
+
+func killRuncs(_ *testing.T, d *daemon.Daemon, runcs []int) {
+	for _, pid := range runcs {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	if len(runcs) == 0 {
+		d.KillRuntime()
+	}
 }
 
 // A fault at any moment of an update: after it kernel, inspect, disk and runc's
@@ -216,20 +226,25 @@ func TestAFaultInMidUpdateLeavesNoMixture(t *testing.T) {
 		return answer{true, r.Status, r.Message()}
 	}
 	now := next()
-	start := time.Now()
-	first := apply(now)
-	assert.Equal(t, first.status, http.StatusOK, first.message)
-	// At any point of an update as long as this one, and a little later.
-	window := time.Since(start) * 3 / 2
+	timed := func() time.Duration {
+		start := time.Now()
+		a := apply(now)
+		assert.Equal(t, a.status, http.StatusOK, a.message)
+		return time.Since(start)
+	}
+	// At any point of an update for which a runc has to start, or of one for
+	// which there is one already, and a little later.
+	windows := []time.Duration{timed() * 3 / 2, timed() * 3 / 2}
 
 	count := map[string]*[2]int{}
 	for i := range n {
 		f := faults[random.IntN(len(faults))]
-		want, delay := next(), time.Duration(random.Int64N(int64(window)))
+		want, delay := next(), time.Duration(random.Int64N(int64(windows[random.IntN(2)])))
+		runcs := d.Runtimes()
 		done := make(chan answer, 1)
 		go func() { done <- apply(want) }()
 		time.Sleep(delay)
-		f.during(t, d)
+		f.during(t, d, runcs)
 		a := <-done
 		if f.after != nil {
 			f.after(t, d)

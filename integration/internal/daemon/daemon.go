@@ -259,7 +259,7 @@ func (d *Daemon) startDockerd(extra []string) error {
 // wait asks again and again until the server answers or has ended.
 func (d *Daemon) wait(p *process, name string, ready func() error) error {
 	var err error
-	for end := time.Now().Add(startWithin); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(startWithin); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if p.ended() {
 			return fmt.Errorf("%s ended while starting: %s", name, p.state)
 		}
