@@ -151,7 +151,7 @@ integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
 
 # Slow in an emulated machine, without a part of the GPU, and run by the host
 # just before; its cgroup version's VM leaves them out. `make vm RUN=TestNet` does not.
-HOST_DID := ^Test(RandomBodies|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|Blkio(Rate|LimitFollowsTheVolume|LimitWithoutADisk)|Net(RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid))$$
+HOST_DID := ^TestOnlyWhatIsNamedChanges$$/_(blkio-(read|write)|cpu|memory($$|-res)|pids)|^Test(AStockDaemonIsRefusedByOurCLI|ModresourcesDoesNoMoreThanItNeeds|RandomBodies|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|Blkio(Rate|LimitFollowsTheVolume|LimitWithoutADisk)|Net(RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid))$$
 HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 
 .PHONY: vm vm-v1 vm-v2
