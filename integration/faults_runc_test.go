@@ -9,9 +9,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
+
+// holdRuntime holds up every runc that wants to update the container, until the
+// function that it returns is called.
+func holdRuntime(t *testing.T, d *daemon.Daemon, name string) (letGo func()) {
+	t.Helper()
+	dir, err := os.Open(filepath.Dir(d.StateFile(d.Inspect(t, name).ID)))
+	assert.NilError(t, err)
+	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
+	return func() { _ = dir.Close() }
+}
+
+// waitForRuntime returns the runc that is updating containers.
+func waitForRuntime(t *testing.T, d *daemon.Daemon) int {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if pids := d.Runtimes(); len(pids) == 1 {
+			return pids[0]
+		}
+	}
+	t.Fatal("no runc was started")
+	return 0
+}
 
 // The lock that every runc takes on the container's state holds this one up,
 // so that it surely dies in the middle of its update.
@@ -19,10 +42,7 @@ func TestAFaultOfRuncIsToldAndTakenBack(t *testing.T) {
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "--pids-limit=100", "--memory=64m", "--memory-swap=64m", "busybox", "sleep", "600")
 	old := settings{pids: 100, memory: 64 * mib}
-	dir, err := os.Open(filepath.Dir(d.StateFile(d.Inspect(t, "box").ID)))
-	assert.NilError(t, err)
-	defer dir.Close()
-	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
+	letGo := holdRuntime(t, d, "box")
 
 	type answer struct {
 		status  int
@@ -37,12 +57,9 @@ func TestAFaultOfRuncIsToldAndTakenBack(t *testing.T) {
 		}
 		done <- answer{r.Status, r.Message()}
 	}()
-	killed := false
-	for end := time.Now().Add(time.Minute); !killed && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		killed = d.KillRuntime()
-	}
-	assert.Assert(t, killed, "no runc was started")
-	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_UN))
+	waitForRuntime(t, d)
+	assert.Assert(t, d.KillRuntime())
+	letGo()
 	a := <-done
 	assert.Equal(t, a.status, http.StatusInternalServerError, a.message)
 	wantWords(t, a.message, d.Inspect(t, "box").ID, "runc update-many did not finish", "killed")

@@ -5,9 +5,10 @@ package opts
 import (
 	"errors"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/docker/cli/internal/lazyregexp"
 )
 
 // Range of a GPU priority, both ends included.
@@ -86,7 +87,7 @@ func (m *GPUMemory) LooksLikeMegabytes() bool {
 
 // Upper case, a fraction and the long spellings (kb, kib) are what --memory
 // takes too. An exponent is not: "1e3" is more likely a slip than an amount.
-var gpuMemorySyntax = regexp.MustCompile(`^([0-9]{1,40}(?:\.[0-9]{1,40})?)(?:(b)|([kmgt])(?:i?b)?)?$`)
+var gpuMemorySyntax = lazyregexp.New(`^([0-9]{1,40}(?:\.[0-9]{1,40})?)(?:(b)|([kmgt])(?:i?b)?)?$`)
 
 // ParseGPUMemory parses an amount of GPU memory and returns it in bytes.
 //

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/docker/cli/internal/lazyregexp"
 	"github.com/docker/docker/api/types/container"
 )
 
@@ -49,7 +49,7 @@ func (r *NetRate) String() string { return formatOptional(r.value) }
 // or nil when the flag was not given.
 func (r *NetRate) Value() *int64 { return r.value }
 
-var netRateSyntax = regexp.MustCompile(`^([0-9]{1,40}(?:\.[0-9]{1,40})?)(?:([kmgt]i?)?(bit|bps))?$`)
+var netRateSyntax = lazyregexp.New(`^([0-9]{1,40}(?:\.[0-9]{1,40})?)(?:([kmgt]i?)?(bit|bps))?$`)
 
 // ParseNetRate parses a rate as tc(8) spells it and returns bits per second.
 //

@@ -204,6 +204,8 @@ var binaries = []struct {
 	{"runc-stock", false},
 	{"docker-init", true},
 	{"docker-proxy", true},
+	{"dockerd-stock", true},
+	{"docker-stock", true},
 }
 
 func (t tree) addBinaries(dir string) error {

@@ -259,7 +259,7 @@ func (d *Daemon) startDockerd(extra []string) error {
 // wait asks again and again until the server answers or has ended.
 func (d *Daemon) wait(p *process, name string, ready func() error) error {
 	var err error
-	for end := time.Now().Add(startWithin); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(startWithin); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if p.ended() {
 			return fmt.Errorf("%s ended while starting: %s", name, p.state)
 		}
@@ -477,11 +477,14 @@ func (d *Daemon) StateFile(id string) string {
 	return filepath.Join(d.dir, "docker-run", "runtime-runc", "moby", id, "state.json")
 }
 
+// Runtimes lists the runcs that are updating containers, or wait for more updates.
+func (d *Daemon) Runtimes() []int { return findProcesses("runc", d.updates) }
+
 // KillRuntime kills the runc that is updating containers, if there is one.
-func (d *Daemon) KillRuntime() bool {
-	return killProcesses("runc", func(args []string) bool {
-		return slices.Contains(args, "update-many") && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, d.dir+"/") })
-	}) > 0
+func (d *Daemon) KillRuntime() bool { return killProcesses("runc", d.updates) > 0 }
+
+func (d *Daemon) updates(args []string) bool {
+	return slices.Contains(args, "update-many") && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, d.dir+"/") })
 }
 
 // KillShims kills the shims of all containers, and with them the containers.

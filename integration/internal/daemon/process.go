@@ -111,9 +111,9 @@ func killShims(socket string) {
 	killProcesses("containerd-shim", func(args []string) bool { return slices.Contains(args, socket) })
 }
 
-// killProcesses kills the processes whose program's name begins with name and
-// whose command line is ours, and returns how many it found.
-func killProcesses(name string, ours func(args []string) bool) (found int) {
+// findProcesses lists the processes whose program's name begins with name and
+// whose command line is ours.
+func findProcesses(name string, ours func(args []string) bool) (pids []int) {
 	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range list {
 		raw, err := os.ReadFile(path)
@@ -125,11 +125,19 @@ func killProcesses(name string, ours func(args []string) bool) (found int) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-			found++
-			_ = unix.Kill(pid, unix.SIGKILL)
+			pids = append(pids, pid)
 		}
 	}
-	return found
+	return pids
+}
+
+// killProcesses kills what findProcesses finds, and returns how many those are.
+func killProcesses(name string, ours func(args []string) bool) int {
+	pids := findProcesses(name, ours)
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return len(pids)
 }
 
 // ours matches the names this package makes. Everything below that kills, unmounts

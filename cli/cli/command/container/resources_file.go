@@ -11,12 +11,12 @@ import (
 	"io"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/internal/lazyregexp"
 	"github.com/docker/docker/api/types/container"
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
@@ -157,7 +157,7 @@ func fileField(key *yaml.Node, updateOnly bool) (resourceField, error) {
 
 // Other spellings of a number, such as 010 or 1_000, are not the same in
 // every reader of YAML.
-var plainNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+var plainNumber = lazyregexp.New(`^-?(0|[1-9][0-9]*)$`)
 
 // decode puts a value of the file into a field, or into a part of it. The
 // types are those of the API, so the names of keys come from the JSON tags;
