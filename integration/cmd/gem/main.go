@@ -10,6 +10,9 @@
 // It exits with 0 in the first case and with 1 in the second. With --hold it
 // keeps the objects until it is killed, in both cases.
 //
+// With --share it hands the objects (PRIME) to who asks on a Unix socket, and
+// "gem import" is who asks: it prints "imported 5" and, with --hold, keeps them.
+//
 // The node must be a card node: the kernel refuses dumb buffers on a render
 // node with EACCES.
 package main
@@ -46,9 +49,16 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var node, size string
+	var node, size, share string
 	var count int
 	var hold bool
+	wait := func() {
+		// As PID 1 of a container it must catch SIGTERM itself, or stop waits
+		// for its time-out.
+		done := make(chan os.Signal, 1)
+		signal.Notify(done, unix.SIGTERM, unix.SIGINT)
+		<-done
+	}
 	alloc := &cobra.Command{
 		Use:           "alloc",
 		Short:         "Create GEM objects",
@@ -61,13 +71,9 @@ func command() *cobra.Command {
 				cmd.PrintErrln("gem:", err)
 				return err
 			}
-			failed := alloc(cmd, node, each, count)
+			failed := alloc(cmd, node, share, each, count)
 			if hold {
-				// As PID 1 of a container it must catch SIGTERM itself, or stop
-				// waits for its time-out.
-				done := make(chan os.Signal, 1)
-				signal.Notify(done, unix.SIGTERM, unix.SIGINT)
-				<-done
+				wait()
 			}
 			return failed
 		},
@@ -77,21 +83,52 @@ func command() *cobra.Command {
 	f.StringVar(&size, "size", "1m", "bytes per object, a multiple of 4096; suffix k or m")
 	f.IntVar(&count, "count", 1, "number of objects")
 	f.BoolVar(&hold, "hold", false, "keep the objects until SIGTERM")
+	f.StringVar(&share, "share", "", "Unix socket to hand the objects out on, all at once; needs --hold")
+	take := &cobra.Command{
+		Use:           "import SOCKET",
+		Short:         "Import what another process shares",
+		Args:          cobra.ExactArgs(1),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := importFrom(node, args[0])
+			if err != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "imported %d: %s\n", n, name(err))
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "imported %d\n", n)
+			if hold {
+				wait()
+			}
+			return nil
+		},
+	}
+	take.Flags().StringVar(&node, "node", "/dev/dri/card0", "card node to open")
+	take.Flags().BoolVar(&hold, "hold", false, "keep the objects until SIGTERM")
 	root := &cobra.Command{Use: "gem", Short: "Allocate GPU memory"}
-	root.AddCommand(alloc)
+	root.AddCommand(alloc, take)
 	return root
 }
 
-func alloc(cmd *cobra.Command, node string, size uint64, count int) error {
+func alloc(cmd *cobra.Command, node, share string, size uint64, count int) error {
 	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		fmt.Fprintf(cmd.OutOrStdout(), "open %s: %s\n", node, name(err))
 		return err
 	}
 	// The objects live as long as the file; it is closed by exit only.
+	var handles []uint32
 	for i := range count {
-		if err := create(fd, size); err != nil {
+		handle, err := create(fd, size)
+		if err != nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "allocated %d of %d: %s\n", i, count, name(err))
+			return err
+		}
+		handles = append(handles, handle)
+	}
+	if share != "" {
+		if err := shareOn(fd, handles, share); err != nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "share: %s\n", name(err))
 			return err
 		}
 	}
@@ -99,17 +136,17 @@ func alloc(cmd *cobra.Command, node string, size uint64, count int) error {
 	return nil
 }
 
-func create(fd int, size uint64) error {
+func create(fd int, size uint64) (handle uint32, err error) {
 	// 1024 pixels of 4 bytes make rows of one page, which no driver pads.
 	d := createDumb{width: 1024, height: uint32(size / 4096), bpp: 32}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlCreateDumb, uintptr(unsafe.Pointer(&d)))
 	if errno != 0 {
-		return errno
+		return 0, errno
 	}
 	if d.size != size {
-		return fmt.Errorf("asked for %d bytes, the driver made %d", size, d.size)
+		return 0, fmt.Errorf("asked for %d bytes, the driver made %d", size, d.size)
 	}
-	return nil
+	return d.handle, nil
 }
 
 func bytes(s string) (uint64, error) {
