@@ -475,13 +475,15 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	}
 	assert.Equal(t, h.leftovers(t), before)
 	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
-	list := d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
-		"--format", "{{.Action}} {{.Actor.Attributes.limit}} {{.Actor.Attributes.network}}")
-	events := strings.Split(list, "\n")
+	// The event comes just after inspect knows.
+	want := []string{"limit_lost NetClassID bridge", "limit_lost NetEgressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetEgressRate bridge"}
+	var events []string
+	for stop := time.Now().Add(10 * time.Second); len(events) < len(want) && time.Now().Before(stop); {
+		events = strings.Split(d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
+			"--format", "{{.Action}} {{.Actor.Attributes.limit}} {{.Actor.Attributes.network}}"), "\n")
+	}
 	slices.Sort(events)
-	assert.DeepEqual(t, events, []string{
-		"limit_lost NetClassID bridge", "limit_lost NetEgressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetEgressRate bridge",
-	})
+	assert.DeepEqual(t, events, want)
 
 	// Any update of the container is a reason to try at once.
 	block()
