@@ -62,6 +62,32 @@ func TestUpdaterIsOneProcess(t *testing.T) {
 	assert.Check(t, is.Equal(starts(), 2))
 }
 
+// One that was started early does the update, or ends if there is none.
+func TestUpdaterStartsEarly(t *testing.T) {
+	u, starts := fakeRuntime(t, answerAll)
+	u.expect()
+	u.expect()
+	assert.Check(t, u.update("box", &libcontainerdtypes.Resources{}))
+	assert.Check(t, is.Equal(starts(), 1))
+
+	u, _ = fakeRuntime(t, answerAll)
+	u.expect()
+	ended := func() bool {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.proc == nil
+	}
+	assert.Check(t, !ended())
+	for i := 0; !ended() && i < 100; i++ {
+		time.Sleep(updaterEarly / 10)
+	}
+	assert.Check(t, ended())
+
+	u = &updater{updaterKey: updaterKey{binary: filepath.Join(t.TempDir(), "missing")}}
+	u.expect()
+	assert.Check(t, is.ErrorContains(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))
+}
+
 func TestUpdaterError(t *testing.T) {
 	u, _ := fakeRuntime(t, refuseAll)
 	assert.Check(t, is.Error(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))

@@ -29,8 +29,13 @@ import (
 // of the runtime's command for updating many containers in one process.
 const updateManyFeature = "io.github.gpu-cgroup.update-many"
 
-// updaterIdle is how long a runtime process waits for further updates.
-const updaterIdle = 200 * time.Millisecond
+const (
+	// updaterIdle is how long a runtime process waits for further updates.
+	updaterIdle = 200 * time.Millisecond
+	// updaterEarly is how long one that was started early waits for its first.
+	// A slow disk is in between.
+	updaterEarly = 2 * time.Second
+)
 
 // sendUpdate hands an update to the runtime: by way of containerd and the shim,
 // which start a process for each, or to one process for all if the runtime
@@ -42,6 +47,14 @@ func (daemon *Daemon) sendUpdate(ctx context.Context, ctr *container.Container, 
 		return u.update(ctr.ID, resources)
 	}
 	return tsk.UpdateResources(ctx, resources)
+}
+
+// expectUpdate starts the process that sendUpdate will need. That takes about as
+// long as it takes to put the container's new settings on disk.
+func (daemon *Daemon) expectUpdate(ctr *container.Container) {
+	if u := daemon.updaterOf(ctr); u != nil {
+		go u.expect()
+	}
 }
 
 // updaterOf returns nil for a container whose runtime cannot be asked directly.
@@ -106,6 +119,19 @@ func (u *updater) update(id string, resources *libcontainerdtypes.Resources) err
 	return <-done
 }
 
+// expect starts a process if there is none. An error is left to send, which tries
+// again and has someone to tell.
+func (u *updater) expect() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.proc == nil && u.start() != nil {
+		return
+	}
+	if len(u.proc.waiting) == 0 {
+		u.proc.idle.Reset(updaterEarly)
+	}
+}
+
 func (u *updater) send(id string, request []byte, done chan<- error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -143,6 +169,8 @@ func (u *updater) start() error {
 	cmd := exec.Command(u.binary, "--root", u.root, u.command)
 	// An update must not go on while the next dockerd takes it back.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A child that a wrapper leaves behind may hold the pipes open.
+	cmd.WaitDelay = time.Second
 	stderr := &tail{max: 2000}
 	cmd.Stderr = stderr
 	requests, err := cmd.StdinPipe()

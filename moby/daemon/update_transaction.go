@@ -203,6 +203,9 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 	if err != nil {
 		return err
 	}
+	if ctr.IsRunning() {
+		daemon.expectUpdate(ctr)
+	}
 	ctr.Lock()
 	pending := pendingUpdate{Update: change, Old: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy}
 	ctr.Unlock()
