@@ -18,6 +18,7 @@
 #   make faults          1000 crashes of dockerd in the middle of an update
 #   make race            parallel updates against a dockerd with the race detector
 #   make bench           measures, and writes docs/performance.md     [PARTS="run net"]
+#   make man             the manual pages of docker and runc, in .build/man
 #   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
 #   make install-test    install and uninstall inside a Debian, compared bit by bit
 #   make check-host      what this host lacks, and what will work
@@ -194,9 +195,15 @@ bench: build kernel stock $(BIN)/vm
 kernel-debug-test: $(BIN)/tree
 	@scripts/kernel/debug-test.sh
 
+# Made of docker itself.
+.PHONY: man
+man: $(B)/man
+$(B)/man: scripts/man.sh $(BIN)/docker $(BIN)/runc
+	@scripts/man.sh
+
 export DESTDIR PREFIX FORCE
 .PHONY: install uninstall check-host debian-root install-test
-install: $(PROGRAMS)
+install: $(PROGRAMS) man
 	@scripts/host/install.sh install
 uninstall:
 	@scripts/host/install.sh uninstall
@@ -208,7 +215,7 @@ install-test: debian-root
 	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
 
 .PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
-dist: $(PROGRAMS)
+dist: $(PROGRAMS) man
 	@scripts/dist.sh
 dist-test: dist debian-root
 	@$(MAKE) integration RUN=PackagesInDebian MUST=root,debian,dist
