@@ -26,6 +26,7 @@
 #   make deb-kernel      .deb packages of Debian's kernel with the controller; takes hours
 #   make fuzz            every parser of ours                         [EXECS=1000000]
 #   make upstream-tests  upstream's tests against the stock build's baseline; takes long
+#   make cross           builds docker and dockerd for other systems than Linux
 #   make docs-cli        the sessions of docs/cli.md from a run in the VM
 #   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
@@ -214,7 +215,9 @@ debian-root:
 install-test: debian-root
 	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
 
-.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
+.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli cross
+cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
+	@scripts/cross.sh
 dist: $(PROGRAMS) man
 	@scripts/dist.sh
 dist-test: dist debian-root
@@ -224,7 +227,7 @@ deb-kernel: $(BIN)/tree
 	@scripts/kernel/deb-kernel.sh
 fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/fuzz.sh $(EXECS)
-upstream-tests: $(GO_TREES:%=$(B)/src/%/.tree)
+upstream-tests: $(PROGRAMS) $(STOCK_DOCKER) $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/upstream/run.sh $(T)
 
 docs-cli: $(PROGRAMS) kernel $(BIN)/vm
