@@ -18,6 +18,7 @@
 #   make faults          1000 crashes of dockerd in the middle of an update
 #   make race            parallel updates against a dockerd with the race detector
 #   make bench           measures, and writes docs/performance.md     [PARTS="run net"]
+#   make man             the manual pages of docker and runc, in .build/man
 #   make install         install on this host, to be undone by uninstall [DESTDIR=] [PREFIX=/usr/local]
 #   make install-test    install and uninstall inside a Debian, compared bit by bit
 #   make check-host      what this host lacks, and what will work
@@ -25,6 +26,7 @@
 #   make deb-kernel      .deb packages of Debian's kernel with the controller; takes hours
 #   make fuzz            every parser of ours                         [EXECS=1000000]
 #   make upstream-tests  upstream's tests against the stock build's baseline; takes long
+#   make cross           builds docker and dockerd for other systems than Linux
 #   make docs-cli        the sessions of docs/cli.md from a run in the VM
 #   make kernel-debug-test  the selftest in a kernel that checks itself; takes an hour
 
@@ -199,9 +201,15 @@ bench: build kernel stock $(BIN)/vm
 kernel-debug-test: $(BIN)/tree
 	@scripts/kernel/debug-test.sh
 
+# Made of docker itself.
+.PHONY: man
+man: $(B)/man
+$(B)/man: scripts/man.sh $(BIN)/docker $(BIN)/runc
+	@scripts/man.sh
+
 export DESTDIR PREFIX FORCE
 .PHONY: install uninstall check-host debian-root install-test
-install: $(PROGRAMS)
+install: $(PROGRAMS) man
 	@scripts/host/install.sh install
 uninstall:
 	@scripts/host/install.sh uninstall
@@ -212,8 +220,10 @@ debian-root:
 install-test: debian-root
 	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
 
-.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli
-dist: $(PROGRAMS)
+.PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli cross
+cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
+	@scripts/cross.sh
+dist: $(PROGRAMS) man
 	@scripts/dist.sh
 dist-test: dist debian-root
 	@$(MAKE) integration RUN=PackagesInDebian MUST=root,debian,dist
@@ -222,7 +232,7 @@ deb-kernel: $(BIN)/tree
 	@scripts/kernel/deb-kernel.sh
 fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/fuzz.sh $(EXECS)
-upstream-tests: $(GO_TREES:%=$(B)/src/%/.tree)
+upstream-tests: $(PROGRAMS) $(STOCK_DOCKER) $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/upstream/run.sh $(T)
 
 docs-cli: $(PROGRAMS) kernel $(BIN)/vm

@@ -28,7 +28,7 @@ func TestInstallInDebian(t *testing.T) {
 	chroot := func(words ...string) string {
 		t.Helper()
 		cmd := exec.Command("chroot", append([]string{root}, words...)...)
-		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "FROM=/mnt/bin", "COMPLETIONS="}
+		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "FROM=/mnt/bin", "COMPLETIONS=", "MAN="}
 		out, err := cmd.CombinedOutput()
 		assert.NilError(t, err, "%q: %s", words, out)
 		return string(out)

@@ -52,8 +52,9 @@ move() { # move PACKAGE PATH...
 		mv "$work/all$p" "$work/$1$p"
 	done
 }
+move gpu-cgroup-engine /usr/share/man/man8
 move gpu-cgroup-cli /usr/bin/docker /usr/share
-cp -a "$work/all" "$work/gpu-cgroup-engine"
+cp -a "$work/all/." "$work/gpu-cgroup-engine"
 
 deb() { # deb PACKAGE DEPENDS INSTEAD-OF DESCRIPTION
 	local root=$work/$1

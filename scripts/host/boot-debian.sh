@@ -20,7 +20,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -a .build/debian "$work/root"
 root=$work/root
-DESTDIR=$root scripts/host/install.sh install
+MAN= DESTDIR=$root scripts/host/install.sh install
 mkdir -p "$root/opt/gpu-cgroup"
 cp -r scripts/host/. "$root/opt/gpu-cgroup/"
 cp "$(command -v busybox)" "$root/opt/busybox"
@@ -68,7 +68,7 @@ mke2fs -q -t ext4 -d "$root" "$work/disk"
 rm -rf "$root"
 timeout "${LIMIT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
 	-machine q35 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 2048 \
-	-kernel .build/kernel/bzImage -append "root=/dev/vda rw console=ttyS0 panic=-1 random.trust_cpu=on $append" \
+	-kernel .build/kernel/bzImage -append "root=/dev/vda rw console=ttyS0 panic=-1 random.trust_cpu=on systemd.default_timeout_start_sec=600 systemd.show_status=0 systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info $append" \
 	-drive "file=$work/disk,if=none,id=root,format=raw" -device virtio-blk-pci,drive=root -device virtio-rng-pci \
 	-serial "file:.build/boot-debian-$mode.log" -serial stdio -monitor none </dev/null | tr -d '\r' | tee "$work/out" || true
 grep -qx 'proof: 0' "$work/out" || { tail -n 20 ".build/boot-debian-$mode.log" >&2; exit 1; }

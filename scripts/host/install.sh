@@ -9,8 +9,8 @@
 #
 # Environment: DESTDIR (default: the host itself), PREFIX (default /usr/local),
 # FROM (folder of the programs, default .build/bin), COMPLETIONS (folder of the
-# CLI's contrib/completion), FORCE=1 (uninstall: also drop files that were
-# changed since).
+# CLI's contrib/completion), MAN (folder of the manual pages, as make man leaves
+# it), FORCE=1 (uninstall: also drop files that were changed since).
 #
 # The manifest and the replaced files are in DESTDIR/var/lib/gpu-cgroup/install.
 # A line is written before the change it stands for, so that an installation
@@ -24,6 +24,7 @@ DESTDIR=${DESTDIR%/}
 PREFIX=${PREFIX:-/usr/local}
 FROM=${FROM:-$here/../../.build/bin}
 COMPLETIONS=${COMPLETIONS-$here/../../.build/src/cli/contrib/completion}
+MAN=${MAN-$here/../../.build/man}
 programs=(containerd containerd-shim-runc-v2 docker docker-init docker-proxy dockerd runc)
 
 state=$DESTDIR/var/lib/gpu-cgroup/install
@@ -69,6 +70,11 @@ stage() {
 		put 644 "$PREFIX/share/bash-completion/completions/docker" < "$COMPLETIONS/bash/docker"
 		put 644 "$PREFIX/share/zsh/vendor-completions/_docker" < "$COMPLETIONS/zsh/_docker"
 		put 644 "$PREFIX/share/fish/vendor_completions.d/docker.fish" < "$COMPLETIONS/fish/docker.fish"
+	fi
+	if [ -n "$MAN" ]; then
+		[ -d "$MAN/man1" ] || die "no manual pages in $MAN; run make man, or set MAN= to leave them out"
+		mkdir -p "$dir$PREFIX/share/man"
+		cp -r "$MAN/." "$dir$PREFIX/share/man/"
 	fi
 }
 

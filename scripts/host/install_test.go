@@ -20,12 +20,12 @@ import (
 
 // target is a host's folder to install to, programs with text for contents.
 type target struct {
-	dest, from, completions, tmp string
-	env                          []string
+	dest, from, completions, man, tmp string
+	env                               []string
 }
 
 func newTarget(t *testing.T) *target {
-	g := &target{dest: filepath.Join(t.TempDir(), "dest"), from: t.TempDir(), completions: t.TempDir(), tmp: t.TempDir()}
+	g := &target{dest: filepath.Join(t.TempDir(), "dest"), from: t.TempDir(), completions: t.TempDir(), man: t.TempDir(), tmp: t.TempDir()}
 	assert.NilError(t, os.Mkdir(g.dest, 0o755))
 	for _, p := range []string{"containerd", "containerd-shim-runc-v2", "docker", "docker-init", "docker-proxy", "dockerd", "runc"} {
 		assert.NilError(t, os.WriteFile(filepath.Join(g.from, p), []byte("#!/bin/sh\necho new "+p+"\n"), 0o755))
@@ -33,6 +33,10 @@ func newTarget(t *testing.T) *target {
 	for _, p := range []string{"bash/docker", "zsh/_docker", "fish/docker.fish"} {
 		assert.NilError(t, os.MkdirAll(filepath.Join(g.completions, filepath.Dir(p)), 0o755))
 		assert.NilError(t, os.WriteFile(filepath.Join(g.completions, p), []byte(p), 0o644))
+	}
+	for _, p := range []string{"man1/docker.1", "man8/runc.8"} {
+		assert.NilError(t, os.MkdirAll(filepath.Join(g.man, filepath.Dir(p)), 0o755))
+		assert.NilError(t, os.WriteFile(filepath.Join(g.man, p), []byte(p), 0o644))
 	}
 	return g
 }
@@ -63,7 +67,7 @@ func (g *target) occupied(t *testing.T) {
 
 func (g *target) cmd(args ...string) *exec.Cmd {
 	cmd := exec.Command("./install.sh", args...)
-	cmd.Env = append(os.Environ(), "DESTDIR="+g.dest, "FROM="+g.from, "COMPLETIONS="+g.completions, "TMPDIR="+g.tmp)
+	cmd.Env = append(os.Environ(), "DESTDIR="+g.dest, "FROM="+g.from, "COMPLETIONS="+g.completions, "MAN="+g.man, "TMPDIR="+g.tmp)
 	cmd.Env = append(cmd.Env, g.env...)
 	return cmd
 }
@@ -101,6 +105,9 @@ func TestInstallAndUninstallLeaveNoTrace(t *testing.T) {
 				}
 				before := listing.Of(t, g.dest, true)
 				g.run(t, "install")
+				for _, p := range []string{"man1/docker.1", "man8/runc.8"} {
+					assert.Equal(t, read(t, filepath.Join(g.dest, prefix, "share/man", p)), p)
+				}
 				for _, p := range []string{"dockerd", "runc", "containerd"} {
 					name := filepath.Join(g.dest, prefix, "bin", p)
 					assert.Equal(t, read(t, name), "#!/bin/sh\necho new "+p+"\n")

@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,13 +37,44 @@ type tree struct {
 	own         string // our folder of new files
 	flags       []string
 	left        []string // folders whose tests need more than a unit test has
+
+	// Of a suite that runs against programs of .build/bin and not in a tree:
+	// how, and its packages or files in the stock tree. A package with many tests
+	// is there in parts: PACKAGE@REGEXP, for -run.
+	script func(ours bool, tests string, packages []string) []string
+	fixed  []string
+
+	some bool // packages were named
 }
 
 var trees = []tree{
-	{"moby", "stock-moby", "moby", []string{"-modfile=vendor.mod", "-mod=readonly"}, []string{"integration", "integration-cli"}},
-	{"cli", "stock-cli", "cli", []string{"-modfile=vendor.mod", "-mod=readonly"}, []string{"e2e"}},
-	{"runc", "stock-runc", "runc", []string{"-mod=readonly", "-tags=seccomp"}, nil},
-	{"cgroups", "stock-cgroups", "runc/vendor/github.com/opencontainers/cgroups", nil, nil},
+	{name: "moby", stock: "stock-moby", own: "moby", flags: []string{"-modfile=vendor.mod", "-mod=readonly"}, left: []string{"integration", "integration-cli"}},
+	{name: "cli", stock: "stock-cli", own: "cli", flags: []string{"-modfile=vendor.mod", "-mod=readonly"}, left: []string{"e2e"}},
+	{name: "runc", stock: "stock-runc", own: "runc", flags: []string{"-mod=readonly", "-tags=seccomp"}},
+	{name: "cgroups", stock: "stock-cgroups", own: "runc/vendor/github.com/opencontainers/cgroups"},
+	{name: "moby-integration", script: withDaemon("moby"), fixed: []string{
+		"./integration/container@^Test[A-C]", "./integration/container@^Test[D-M]", "./integration/container@^Test[N-Z]",
+		"./integration/system", "./integration/volume", "./integration/capabilities", "./integration/daemon",
+		"./integration-cli@^TestDockerCLI(Update|Inspect|Stats|Restart|Start|Ps)Suite$", "./integration-cli@^TestDockerCLIRunSuite$",
+	}},
+	{name: "cli-e2e", script: withDaemon("cli"), fixed: []string{"./e2e/container", "./e2e/cli-plugins", "./e2e/context", "./e2e/global", "./e2e/stack", "./e2e/system"}},
+	{name: "runc-bats", script: func(ours bool, tests string, files []string) []string {
+		runc := "runc"
+		if !ours {
+			runc = "runc-stock"
+		}
+		return append([]string{"scripts/upstream/bats.sh", runc, tests}, files...)
+	}},
+}
+
+func withDaemon(of string) func(bool, string, []string) []string {
+	return func(ours bool, tests string, packages []string) []string {
+		which := "stock"
+		if ours {
+			which = "ours"
+		}
+		return append([]string{"scripts/upstream/suite.sh", of, which, tests}, packages...)
+	}
 }
 
 func find(name string) (tree, error) {
@@ -51,7 +83,7 @@ func find(name string) (tree, error) {
 			return t, nil
 		}
 	}
-	return tree{}, fmt.Errorf("no tree %q; there are moby, cli, runc and cgroups", name)
+	return tree{}, fmt.Errorf("no tree %q; there are moby, cli, runc, cgroups, moby-integration, cli-e2e and runc-bats", name)
 }
 
 func dir(tree string) string { return filepath.Join(".build", "src", tree) }
@@ -65,6 +97,7 @@ func main() {
 				return err
 			}
 			packages := args[1:]
+			t.some = len(packages) > 0
 			if len(packages) == 0 {
 				if packages, err = t.reachable(); err != nil {
 					return err
@@ -79,9 +112,13 @@ func main() {
 			return nil
 		})},
 		&cobra.Command{Use: "record TREE [PACKAGE...]", Args: cobra.MinimumNArgs(1), RunE: with(func(t tree, packages []string) error {
-			r, err := run(t, t.stock, packages, "")
+			r, err := run(t, false, packages, "")
 			if err != nil {
 				return err
+			}
+			// Of a few packages: the others keep what they have.
+			if data, err := os.ReadFile(t.baseline()); err == nil && t.some {
+				r = parse(data).with(r)
 			}
 			return os.WriteFile(t.baseline(), r.format(t), 0o644)
 		})},
@@ -138,6 +175,16 @@ type listed struct {
 
 // reachable lists the packages whose test binary links a touched package.
 func (t tree) reachable() ([]string, error) {
+	if t.fixed != nil {
+		return t.fixed, nil
+	}
+	if t.script != nil {
+		files, err := filepath.Glob(filepath.Join(dir("stock-runc"), "tests", "integration", "*.bats"))
+		for i := range files {
+			files[i] = filepath.Base(files[i])
+		}
+		return files, err
+	}
 	touched, err := t.touched()
 	if err != nil {
 		return nil, err
@@ -192,13 +239,21 @@ type event struct {
 	FailedBuild                               string
 }
 
-// run tests packages of the tree in a folder of .build/src.
-func run(t tree, in string, packages []string, tests string) (result, error) {
+// run tests packages of our tree or of the stock one, or against our programs or
+// the stock ones.
+func run(t tree, ours bool, packages []string, tests string) (result, error) {
+	in := t.name
+	if !ours {
+		in = "stock-" + t.name
+	}
 	log, err := os.Create(filepath.Join(".build", "upstream-"+in+".json"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
+	if t.script != nil {
+		return collect(log, exec.Command("bash", t.script(ours, tests, packages)...))
+	}
 	args := []string{"-C", dir(in), "test", "-json", "-count=1", "-trimpath", "-timeout=20m"}
 	if tests != "" {
 		args = append(args, "-run", tests)
@@ -210,7 +265,11 @@ func run(t tree, in string, packages []string, tests string) (result, error) {
 		return nil, fmt.Errorf("go list: %w\n%s", err, out)
 	}
 	// Upstream assumes that the host's network and mounts are its own to play with.
-	cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-c", `ip link set lo up && exec "$@"`, "sh", "go"}, args...)...)
+	return collect(log, exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-c", `ip link set lo up && exec "$@"`, "sh", "go"}, args...)...))
+}
+
+// collect runs a command that prints go test -json or the TAP of bats.sh.
+func collect(log io.Writer, cmd *exec.Cmd) (result, error) {
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
@@ -220,21 +279,68 @@ func run(t tree, in string, packages []string, tests string) (result, error) {
 		return nil, err
 	}
 	r := result{}
+	var t tap
 	sc := bufio.NewScanner(io.TeeReader(pipe, log))
 	sc.Buffer(nil, 1<<26)
 	for sc.Scan() {
 		var e event
 		if json.Unmarshal(sc.Bytes(), &e) == nil {
 			r.add(e)
+		} else {
+			r.add(t.event(sc.Text()))
 		}
 	}
+	r.add(t.end())
 	if err := errors.Join(sc.Err(), cmd.Wait()); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		return nil, err
 	}
 	if len(r) == 0 {
-		return nil, fmt.Errorf("no test ran in %s, see %s", in, log.Name())
+		return nil, fmt.Errorf("no test ran: %s", strings.Join(cmd.Args, " "))
 	}
 	return r, nil
+}
+
+// tap reads what bats prints: "1..3", "ok 1 name", "not ok 2 name", "ok 3 name #
+// skip why", with bats.sh's line before each file.
+type tap struct {
+	file string
+	plan int
+}
+
+func (t *tap) event(line string) event {
+	if file, ok := strings.CutPrefix(line, "# file "); ok {
+		e := t.end()
+		t.file, t.plan = file, -1 // until it says how many
+		return e
+	}
+	if plan, ok := strings.CutPrefix(line, "1.."); ok {
+		if n, err := strconv.Atoi(plan); err == nil {
+			t.plan = n
+		}
+		return event{}
+	}
+	m := tapLine.FindStringSubmatch(line)
+	if m == nil {
+		return event{}
+	}
+	t.plan--
+	e := event{Action: "pass", Package: t.file, Test: strings.ReplaceAll(m[2], "/", "_")} // which is no subtest
+	if m[1] != "" {
+		e.Action = "fail"
+	} else if m[3] != "" {
+		e.Action = "skip"
+	}
+	return e
+}
+
+var tapLine = regexp.MustCompile(`^(not )?ok \d+ (.*?)( # skip.*)?$`)
+
+// end is the failure of a file that did not run all that it planned.
+func (t *tap) end() event {
+	if t.file == "" || t.plan == 0 {
+		return event{}
+	}
+	return event{Action: "fail", Package: t.file}
 }
 
 func (r result) add(e event) {
@@ -291,14 +397,60 @@ func parse(data []byte) result {
 	return r
 }
 
-// only keeps the packages named as ./PATH.
+// packageOf finds the argument of a suite that a package of its output is from.
+func (t tree) packageOf(pkg string) string {
+	for _, p := range t.fixed {
+		if p, _, _ := strings.Cut(p, "@"); strings.HasSuffix(pkg, p[1:]) {
+			return p
+		}
+	}
+	return pkg
+}
+
+// pattern is what selects one test.
+func pattern(pkg, name string) string {
+	switch {
+	case name == "":
+		return ""
+	case strings.HasSuffix(pkg, ".bats"):
+		return "^" + strings.ReplaceAll(regexp.QuoteMeta(name), "_", ".") + "$"
+	default:
+		return "^" + strings.ReplaceAll(regexp.QuoteMeta(name), "/", "$/^") + "$"
+	}
+}
+
+// leaves leaves out a test of which a subtest is in the list: it failed by that.
+func leaves(tests []string) []string {
+	return slices.DeleteFunc(slices.Clone(tests), func(parent string) bool {
+		return slices.ContainsFunc(tests, func(o string) bool { return strings.HasPrefix(o, parent+"/") })
+	})
+}
+
+// with replaces the tests that n has.
+func (r result) with(n result) result {
+	for pkg, tests := range n {
+		for name, is := range tests {
+			r.add(event{Action: is, Package: pkg, Test: name})
+		}
+	}
+	return r
+}
+
+// only keeps the packages named as ./PATH, and of PATH@REGEXP the tests that match.
 func (r result) only(packages []string) result {
 	out := result{}
-	for pkg, tests := range r {
-		if slices.ContainsFunc(packages, func(p string) bool {
-			return p == pkg || p == "./." || p == "." || strings.HasPrefix(p, "./") && strings.HasSuffix(pkg, p[1:])
-		}) {
-			out[pkg] = tests
+	for _, p := range packages {
+		p, tests, _ := strings.Cut(p, "@")
+		match := regexp.MustCompile(tests)
+		for pkg, all := range r {
+			if p != pkg && p != "./." && p != "." && !(strings.HasPrefix(p, "./") && strings.HasSuffix(pkg, p[1:])) {
+				continue
+			}
+			for name, is := range all {
+				if top, _, _ := strings.Cut(name, "/"); name == "" || match.MatchString(top) {
+					out.add(event{Action: is, Package: pkg, Test: name})
+				}
+			}
 		}
 	}
 	return out
@@ -353,8 +505,14 @@ func compare(t tree, packages []string) error {
 	if err != nil {
 		return fmt.Errorf("%w: run upstream record %s", err, t.name)
 	}
-	base := parse(data).only(packages)
-	now, err := run(t, t.name, packages, "")
+	all := parse(data)
+	base := all.only(packages)
+	for _, p := range packages {
+		if t.script != nil && len(all.only([]string{p})) == 0 {
+			return fmt.Errorf("the stock build has no baseline of %s: run upstream record %s '%s'", p, t.name, p)
+		}
+	}
+	now, err := run(t, true, packages, "")
 	if err != nil {
 		return err
 	}
@@ -362,14 +520,9 @@ func compare(t tree, packages []string) error {
 	flaky := 0
 	for again := 0; again < 2 && len(worse) > 0; again++ {
 		var still []string
-		for _, w := range worse {
+		for _, w := range leaves(worse) {
 			pkg, name, _ := strings.Cut(w, " ")
-			top, _, _ := strings.Cut(name, "/")
-			tests := ""
-			if top != "" {
-				tests = "^" + regexp.QuoteMeta(top) + "$"
-			}
-			r, err := run(t, t.name, []string{pkg}, tests)
+			r, err := run(t, true, []string{t.packageOf(pkg)}, pattern(pkg, name))
 			if err != nil {
 				return err
 			}

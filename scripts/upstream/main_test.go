@@ -3,6 +3,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -43,6 +44,10 @@ func TestOnly(t *testing.T) {
 	base := results("pass example.com/m/daemon TestA\npass example.com/m/client TestB")
 	assert.DeepEqual(t, base.only([]string{"./daemon"}), results("pass example.com/m/daemon TestA"))
 	assert.DeepEqual(t, base.only([]string{"./daemon", "./client"}), base)
+	parts := results("pass m/daemon TestA\nfail m/daemon TestA/Z\npass m/daemon TestB\nfail m/client ")
+	assert.DeepEqual(t, parts.only([]string{"./daemon@^Test[A]"}), results("pass m/daemon TestA\nfail m/daemon TestA/Z"))
+	assert.DeepEqual(t, parts.only([]string{"./daemon@^TestA", "./daemon@^TestB", "./client"}), parts)
+	assert.DeepEqual(t, results("pass m/daemon TestA\npass m/daemon TestB").with(results("fail m/daemon TestB")), results("pass m/daemon TestA\nfail m/daemon TestB"))
 }
 
 // A baseline that is written and read again must say the same.
@@ -50,6 +55,29 @@ func TestBaselineRoundTrip(t *testing.T) {
 	r := results("pass p TestA\nfail p TestB\nfail p TestB/sub one\nskip p TestC\nfail p ")
 	again := parse(r.format(trees[0]))
 	assert.DeepEqual(t, again, results("pass p TestA\nfail p TestB\nfail p TestB/sub one\nskip p TestC"))
+}
+
+func TestTAP(t *testing.T) {
+	read := func(text string) result {
+		r, tp := result{}, tap{}
+		for line := range strings.Lines(text) {
+			r.add(tp.event(strings.TrimSpace(line)))
+		}
+		r.add(tp.end())
+		return r
+	}
+	assert.DeepEqual(t, read("# file a.bats\n1..3\nok 1 v1/v2 # 2\nnot ok 2 two\n# why\nok 3 three # skip no disk\n# file b.bats\n1..1\nok 1 x\n"),
+		results("pass a.bats v1_v2 # 2\nfail a.bats two\nskip a.bats three\npass b.bats x"))
+	for name, text := range map[string]string{
+		"cut off":    "# file a.bats\n1..2\nok 1 x\n",
+		"no plan":    "# file a.bats\n",
+		"then a new": "# file a.bats\n1..2\nok 1 x\n# file b.bats\n1..1\nok 1 y\n",
+	} {
+		assert.Equal(t, read(text)["a.bats"][""], "fail", name)
+	}
+	assert.Equal(t, pattern("a.bats", "v1_v2 [x]"), `^v1.v2 \[x\]$`)
+	assert.Equal(t, pattern("m/pkg", "TestA/one"), "^TestA$/^one$")
+	assert.DeepEqual(t, leaves([]string{"p TestA", "p TestA/one", "p TestB", "p TestAB"}), []string{"p TestA/one", "p TestB", "p TestAB"})
 }
 
 func TestReachable(t *testing.T) {

@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 go build -o .build/bin/upstream ./scripts/upstream || exit 1
 trees=("$@")
-[ $# -gt 0 ] || trees=(cgroups runc cli moby)
+[ $# -gt 0 ] || trees=(cgroups runc cli moby runc-bats cli-e2e moby-integration)
 code=0
 for t in "${trees[@]}"; do
 	out=$(.build/bin/upstream compare "$t") || code=1
