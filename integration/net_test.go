@@ -498,7 +498,10 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	d.Must(t, "kill", "c1")
 	assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
 	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
+	// With a rule that is not its own in there dockerd left the chain alone.
 	h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
+	h.Must(t, "iptables", "-t", "mangle", "-D", "POSTROUTING", "-j", "DOCKER-NETCLASS")
+	h.Must(t, "iptables", "-t", "mangle", "-X", "DOCKER-NETCLASS")
 }
 
 // The lock that every runc takes on the container's state holds the update up,

@@ -9,7 +9,9 @@
 # programs in PATH; its output comes out on stdout, what the kernel says goes to
 # the file CONSOLE. Environment: APPEND (more kernel parameters), DEVICES (more
 # arguments for QEMU), ACCEL (default tcg: KVM may open and yet not run), MEMORY
-# (MiB, default 2048), CPUS (default 2), LIMIT (seconds, default 900). Exits with 3 if the machine
+# (MiB, default 2048), CPUS (default 2), LIMIT (seconds, default 900), UP (seconds
+# until the script has to run, default 300; then one more try: a debug kernel was
+# seen to hang in its RCU self test on a loaded host). Exits with 3 if the machine
 # itself failed: did not boot, died or ran out of time.
 set -euo pipefail
 
@@ -39,6 +41,7 @@ mount -t devtmpfs dev /dev
 mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 exec </dev/null >/dev/ttyS1 2>&1
 stty -F /dev/ttyS1 raw 2>/dev/null
+echo "guest.sh: up"
 sh /script
 echo "guest.sh: exit $?"
 sleep 1
@@ -49,12 +52,27 @@ chmod 755 "$work/root/init" "$work/root/bin"/*
 
 cpu=max
 case ${ACCEL:-tcg} in tcg*) ;; *) cpu=host ;; esac
-# shellcheck disable=SC2086 # DEVICES is a list
-timeout -k 5 "${LIMIT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-	-machine q35 -accel "${ACCEL:-tcg}" -cpu $cpu -smp "${CPUS:-2}" -m "${MEMORY:-2048}" ${DEVICES:-} \
-	-kernel "$kernel" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 ${APPEND:-}" \
-	-serial "file:$console" -serial stdio -monitor none </dev/null 2>"$work/qemu" |
-	tr -d '\r' | tee "$work/out" | grep --line-buffered -v '^guest.sh: exit' || true
+machine() {
+	: > "$work/out"
+	( # Ends with the script's first word, or ends QEMU.
+		for ((i = 0; i < ${UP:-300}; i++)); do
+			sleep 1
+			! grep -q '^guest.sh: up' "$work/out" || exit 0
+		done
+		echo "guest.sh: not up in ${UP:-300} s" >&2
+		kill "$(cat "$work/pid")"
+	) &
+	local watch=$!
+	# shellcheck disable=SC2086 # DEVICES is a list
+	timeout -k 5 "${LIMIT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
+		-machine q35 -accel "${ACCEL:-tcg}" -cpu $cpu -smp "${CPUS:-2}" -m "${MEMORY:-2048}" ${DEVICES:-} \
+		-kernel "$kernel" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 ${APPEND:-}" -pidfile "$work/pid" \
+		-serial "file:$console" -serial stdio -monitor none </dev/null 2>"$work/qemu" |
+		tr -d '\r' | tee "$work/out" | grep --line-buffered -v '^guest.sh: ' || true
+	kill $watch 2>/dev/null || true
+	grep -q '^guest.sh: up' "$work/out"
+}
+machine || machine || true
 code=$(sed -n 's/^guest.sh: exit //p' "$work/out")
 if [ -z "$code" ]; then
 	cat "$work/qemu" >&2
