@@ -10,7 +10,7 @@
 # ratio of speeds, over all pairs of turns, and the least and most of them; above
 # 1 the kernel with it is faster.
 #
-# Environment: TURNS (default 5), ON and OFF (bzImages to take instead of building).
+# Environment: CLOCKS (one of the two), TURNS (default 5), ON and OFF (bzImages to take instead of building).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -54,7 +54,7 @@ measure() { # measure NAME BZIMAGE WANT: appends "threads ns" to $out/NAME
 	done >> "$out/$1"
 }
 
-for clock in instructions time; do
+for clock in ${CLOCKS:-instructions time}; do
 	case $clock in
 	instructions) turns=2 loops=2000 repeats=3; export CPUS=1 ACCEL=tcg,thread=single DEVICES="-icount shift=0,sleep=off" ;;
 	time) turns=${TURNS:-5} loops=4000 repeats=5; export CPUS=2 ACCEL=tcg DEVICES="" ;;
@@ -70,6 +70,6 @@ for clock in instructions time; do
 				END { m = int((NR + 1) / 2)
 				printf "GEM create+close, %s, %d thread(s): %.3f (%.3f to %.3f), e.g. %d ns without, %d with\n", c, t, r[m], r[1], r[NR], off[m], on[m] }'
 		paste <(sed -n "s/^$threads //p" $out/$clock-off) <(sed -n "s/^$threads //p" $out/$clock-on) |
-			awk -v c=$clock -v t=$threads '{ printf "bench,gem,%s, %d thread%s,%.6g\n", c, t, t > 1 ? "s" : "", $1 / $2 }'
+			awk -v c=$clock -v t=$threads '{ printf "bench,gem,%s, %d thread%s,%.6g\n", c, t, (t > 1 ? "s" : ""), $1 / $2 }'
 	done
 done
