@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -54,6 +55,9 @@ func updateMany(context *cli.Context, requests io.Reader, answers io.Writer) err
 		wg   sync.WaitGroup
 	)
 	defer wg.Wait()
+	// What an update leaves behind is small, and the process does not get old:
+	// collecting it as it comes would be a fifth of the work.
+	debug.SetGCPercent(800)
 	for first := true; ; first = false {
 		var req updateRequest
 		if err := in.Decode(&req); err != nil {

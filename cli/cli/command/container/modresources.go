@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -93,6 +94,8 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 		return err
 	}
 
+	// A fifth of the time for a hundred containers, to free a few megabytes.
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	m := &modresources{
 		apiClient: dockerCLI.Client(),
 		warnings:  dockerCLI.Err(),
