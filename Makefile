@@ -151,14 +151,14 @@ integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
 
 # Slow in an emulated machine, without a part of the GPU, and run by the host
 # just before; its cgroup version's VM leaves them out. `make vm RUN=TestNet` does not.
-HOST_DID := ^TestOnlyWhatIsNamedChanges$$/_(blkio-(read|write)|cpu|memory($$|-res)|pids)|^Test(AStockDaemonIsRefusedByOurCLI|ModresourcesDoesNoMoreThanItNeeds|RandomBodies|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|Blkio(Rate|LimitFollowsTheVolume|LimitWithoutADisk)|Net(RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid))$$
+HOST_DID := ^TestOnlyWhatIsNamedChanges$$/_(blkio-(read|write)|cpu|memory($$|-res)|pids)|^Test(AStockDaemonIsRefusedByOurCLI|ModresourcesDoesNoMoreThanItNeeds|RandomBodies|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|Blkio(Rate|LimitFollowsTheVolume|LimitWithoutADisk)|Net(RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|LimitsThatAreLostAreShownAndTriedAgain|FeaturesAreSaid))$$
 HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 
 .PHONY: vm vm-v1 vm-v2
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
 	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(BIN)/vm --mode $* --timeout 1h \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter $(HOST_MODE).,$*$(RUN)),-test.skip '$(HOST_DID)')
+		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,md,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter $(HOST_MODE).,$*$(RUN)),-test.skip '$(HOST_DID)')
 
 .PHONY: vm-image
 vm-image: $(PROGRAMS) kernel $(BIN)/vm
