@@ -165,9 +165,9 @@ integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
 # out of the one with the host's own version stays mostly what the host has run on
 # that version without a GPU. FULL=1 or a RUN has all.
 HOST_DID := RandomBodies|AuthorizationPluginsSeeTheLimits|ModresourcesDoesNoMoreThanItNeeds|AStockDaemonIsRefusedByOurCLI|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|AConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits|AFailedUpdateLeavesTheNetworkAsItWas|Blkio(LimitFollowsTheVolume|LimitWithoutADisk)|Net(ClassAndPriorityOfABridgedContainer|RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsThatAreLostAreShownAndTriedAgain|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid)
-ITS_VERSION_TOO := |Blkio.*|AFault.*|Parallel.*|PriorityDecidesTheShareOfTheGPU|TheShareIsOfTimeAndOfContainers|TheLowestPriorityIsServedToo|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|ALimitOnADiskThatIsGone.*|LimitsOverALiveRestore
+ITS_VERSION_TOO := |Blkio(LimitReachesEveryDisk|Rate|LimitOnBtrfs|LimitWithADiskThatIsGone|LimitNamesWhatItDoesNotReach)|AFault.*|Parallel.*|PriorityDecidesTheShareOfTheGPU|TheShareIsOfTimeAndOfContainers|TheLowestPriorityIsServedToo|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|ALimitOnADiskThatIsGone.*|LimitsOverALiveRestore
 ITS_VERSION_PARTLY := |^TestOnlyWhatIsNamedChanges$$/_(blkio-(read|write)|cpu|memory($$|-res)|pids)
-OTHER_VERSION_TOO := |ResourcesFileOfEachCommand|ShowCanBeFedBack|CompletionAsksTheDaemon|UpdateOfA.*|AStockCLIWorksWithOurDaemon|ModresourcesChangesAllContainersOrNone|TheUpdateEventNamesWhatChanged|ABadValue.*
+OTHER_VERSION_TOO := |BlkioLimitOnDisksMadeOfDisks|ResourcesFileOfEachCommand|ShowCanBeFedBack|CompletionAsksTheDaemon|UpdateOfA.*|AStockCLIWorksWithOurDaemon|ModresourcesChangesAllContainersOrNone|TheUpdateEventNamesWhatChanged|ABadValue.*
 HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 FULL ?=
 
@@ -175,7 +175,7 @@ FULL ?=
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
 	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(BIN)/vm --mode $* --cpus $(VM_CPUS) --timeout 1h \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter .,$(RUN)$(FULL)),-test.skip '^Test($(HOST_DID)$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_TOO),$(OTHER_VERSION_TOO)))$$$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_PARTLY))')
+		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,md,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter .,$(RUN)$(FULL)),-test.skip '^Test($(HOST_DID)$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_TOO),$(OTHER_VERSION_TOO)))$$$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_PARTLY))')
 
 .PHONY: vm-image
 vm-image: $(PROGRAMS) kernel $(BIN)/vm

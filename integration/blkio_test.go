@@ -3,8 +3,10 @@
 package integration
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -73,56 +75,96 @@ func partition(t *testing.T, disk string) string {
 	return node
 }
 
-// mapped makes a linear device-mapper device on top of a disk.
-func mapped(t *testing.T, disk string) string {
+// dmTarget is a part of a device-mapper device, as long as a disk that it names.
+type dmTarget struct {
+	kind, params string
+	sectors      uint64
+}
+
+// sectors is the size of a disk in units of 512 bytes.
+func sectors(t *testing.T, disk string) uint64 {
 	t.Helper()
-	require.DM(t)
-	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
-	assert.NilError(t, err)
-	defer control.Close()
-	name := fmt.Sprintf("gpucg-%d", os.Getpid())
 	dev, err := os.Open(disk)
 	assert.NilError(t, err)
-	size, err := dev.Seek(0, 2)
+	defer dev.Close()
+	size, err := dev.Seek(0, io.SeekEnd)
 	assert.NilError(t, err)
-	_ = dev.Close()
+	return uint64(size / 512)
+}
 
+// mapped makes a device-mapper device of targets, one after the other.
+func mapped(t *testing.T, name string, targets ...dmTarget) string {
+	t.Helper()
+	require.DM(t)
+	name = fmt.Sprintf("gpucg-%s-%d", name, os.Getpid())
 	const header, create, remove, resume, load = 312, 3, 4, 6, 9
-	do := func(command uintptr, target []byte) (dev uint64, err error) {
+	do := func(command uintptr, targets []dmTarget) (dev uint64, err error) {
+		control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer control.Close()
 		buf := make([]byte, header, 16384)
 		put := func(at int, v uint32) { *(*uint32)(ptrTo(buf, at)) = v }
 		put(0, 4) // version 4.0.0
 		put(12, 16384)
 		put(16, header)
-		if target != nil {
-			put(20, 1)
-		}
+		put(20, uint32(len(targets)))
 		copy(buf[48:], name)
-		buf = append(buf, target...)[:16384]
+		start := uint64(0)
+		for _, target := range targets {
+			at := len(buf)
+			// Aligned to 8 bytes, with a zero at the end.
+			buf = append(buf, make([]byte, 40+(len(target.params)+8)/8*8)...)
+			*(*uint64)(ptrTo(buf, at)) = start
+			*(*uint64)(ptrTo(buf, at+8)) = target.sectors
+			*(*uint32)(ptrTo(buf, at+20)) = uint32(len(buf) - at)
+			copy(buf[at+24:], target.kind)
+			copy(buf[at+40:], target.params)
+			start += target.sectors
+		}
+		buf = buf[:16384]
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), 3<<30|header<<16|0xfd<<8|command, uintptr(ptrTo(buf, 0)))
 		if errno != 0 {
 			return 0, errno
 		}
 		return *(*uint64)(ptrTo(buf, 40)), nil
 	}
-	_, err = do(create, nil)
+	_, err := do(create, nil)
 	assert.NilError(t, err)
 	t.Cleanup(func() {
-		control, err = os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
-		assert.NilError(t, err)
-		defer control.Close()
 		_, err := do(remove, nil)
 		assert.NilError(t, err)
 	})
-	target := make([]byte, 40)
-	*(*uint64)(ptrTo(target, 8)) = uint64(size / 512)
-	copy(target[24:], "linear")
-	target = append(target, disk+" 0\x00"...)
-	_, err = do(load, target)
+	_, err = do(load, targets)
 	assert.NilError(t, err)
 	number, err := do(resume, nil)
 	assert.NilError(t, err)
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(number))
+}
+
+// mirrored makes a RAID1 without metadata of two disks.
+func mirrored(t *testing.T, disks ...string) string {
+	t.Helper()
+	require.MD(t)
+	name := fmt.Sprintf("md_gpucg%d", os.Getpid())
+	assert.NilError(t, os.WriteFile(require.NewMD, []byte(name), 0o200))
+	sys := "/sys/block/" + name + "/md/"
+	set := func(file, value string) {
+		t.Helper()
+		assert.NilError(t, os.WriteFile(sys+file, []byte(value), 0o644), file)
+	}
+	t.Cleanup(func() { set("array_state", "clear") })
+	set("metadata_version", "none")
+	set("level", "raid1")
+	set("raid_disks", strconv.Itoa(len(disks)))
+	set("component_size", strconv.FormatUint(sectors(t, disks[0])/2, 10))
+	for i, disk := range disks {
+		set("new_dev", number(t, disk))
+		set("dev-"+filepath.Base(disk)+"/slot", strconv.Itoa(i))
+	}
+	set("array_state", "active")
+	return "/dev/" + name
 }
 
 // mounted makes a file system and mounts it on a new folder.
@@ -248,12 +290,17 @@ func TestBlkioLimitReachesEveryDisk(t *testing.T) {
 		assert.NilError(t, os.Mkdir(dir, 0o755))
 	}
 	diskA, diskB := number(t, whole), number(t, parted)
+	memory := t.TempDir()
+	mount(t, "tmpfs", memory, "tmpfs")
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
 
 	create := d.Docker(t, "create", "--name=box", "--blkio-read-limit=5m", "--blkio-write-bps=6m", "--blkio-read-iops=700", "--blkio-write-iops-limit=800",
-		"-v", a+"/one:/one", "-v", a+"/two:/two", "-v", b+":/b", "--tmpfs=/scratch", "busybox", "sleep", "600")
+		"-v", memory+":/memory", "-v", a+"/one:/one", "-v", a+"/two:/two", "-v", b+":/b", "--tmpfs=/scratch", "busybox", "sleep", "600")
 	assert.Equal(t, create.Code, 0, create.Stderr)
-	assert.Check(t, is.Contains(create.Stderr, "does not limit /scratch (tmpfs: it has no disk of this host)"))
+	assert.Check(t, is.Contains(create.Stderr, "does not limit "))
+	for _, place := range []string{"/memory", "/scratch"} {
+		assert.Check(t, is.Contains(create.Stderr, place+" (tmpfs: it has no disk of this host)"))
+	}
 	buffered := strings.Contains(create.Stderr, "--blkio-write-limit=6291456 --blkio-write-iops-limit=800 limits direct I/O only on cgroup v1")
 	assert.Check(t, is.Equal(buffered, require.Has("v1")), create.Stderr)
 
@@ -332,15 +379,62 @@ func TestBlkioLimitFollowsTheVolume(t *testing.T) {
 	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, first): rate, number(t, second): rate})
 }
 
-func TestBlkioLimitOnDeviceMapper(t *testing.T) {
+// The device on top is limited, and none below: a limit there would count the
+// same I/O again. LVM's volumes are such tables of linear targets.
+func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
+	linear := func(t *testing.T, disk string) dmTarget { return dmTarget{"linear", disk + " 0", sectors(t, disk)} }
+	crypt := func(t *testing.T, disk string) dmTarget {
+		return dmTarget{"crypt", "aes-xts-plain64 " + strings.Repeat("0f", 64) + " 0 " + disk + " 0", sectors(t, disk)}
+	}
+	for name, stack := range map[string]func(t *testing.T, a, b string) string{
+		"linear, two disks": func(t *testing.T, a, b string) string { return mapped(t, "linear", linear(t, a), linear(t, b)) },
+		"dm-crypt":          func(t *testing.T, a, _ string) string { return mapped(t, "crypt", crypt(t, a)) },
+		"linear on dm-crypt": func(t *testing.T, a, _ string) string {
+			return mapped(t, "top", linear(t, mapped(t, "below", crypt(t, a))))
+		},
+		"RAID1 of md": func(t *testing.T, a, b string) string { return mirrored(t, a, b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := setup(t)
+			top := stack(t, backedLoop(t, 16), backedLoop(t, 16))
+			data := mounted(t, top)
+			t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+			d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+			rate := diskRates{5 * mib, 0, 0, 0}
+			wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): rate, number(t, top): rate})
+		})
+	}
+}
+
+// Weights are upstream's; that an update takes one off again is ours.
+func TestWeightOfADevice(t *testing.T) {
+	require.CgroupV2(t)
+	disk := backedLoop(t, 16)
+	scheduler := filepath.Join("/sys/block", filepath.Base(disk), "queue/scheduler")
+	if err := os.WriteFile(scheduler, []byte("bfq"), 0o644); err != nil {
+		t.Skipf("needs bfq: %v", err)
+	}
 	d := setup(t)
-	root, loop := rootDisk(t, d), backedLoop(t, 16)
-	top := mapped(t, loop)
-	data := mounted(t, top)
-	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
-	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
-	rate := diskRates{5 * mib, 0, 0, 0}
-	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, top): rate})
+	d.Must(t, "run", "-d", "--name=box", "--blkio-weight-device="+disk+":200", "busybox", "sleep", "600")
+	weight := func() string {
+		text, err := d.Cgroup(t, "box").Read("io.bfq.weight")
+		assert.NilError(t, err)
+		for line := range strings.Lines(text) {
+			if w, ok := strings.CutPrefix(line, number(t, disk)+" "); ok {
+				return strings.TrimSpace(w)
+			}
+		}
+		return ""
+	}
+	assert.Equal(t, weight(), "200")
+	d.Must(t, "update", "--blkio-weight-device="+disk+":300", "box")
+	assert.Equal(t, weight(), "300")
+	d.Must(t, "update", "--pids-limit=100", "box")
+	assert.Equal(t, weight(), "300")
+	d.Must(t, "modresources", "--blkio-weight-device=", "box")
+	assert.Equal(t, weight(), "")
+	d.Must(t, "restart", "box")
+	assert.Equal(t, weight(), "")
 }
 
 // A btrfs has a number of its own, and here two members.
@@ -357,6 +451,76 @@ func TestBlkioLimitOnBtrfs(t *testing.T) {
 	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
 	rate := diskRates{5 * mib, 0, 0, 0}
 	wantRates(t, d, "box", map[string]diskRates{root: rate, number(t, a): rate, number(t, b): rate})
+}
+
+// remote mounts a file system of FUSE, an empty folder, as a server far away
+// would be behind it.
+func remote(t *testing.T) string {
+	t.Helper()
+	require.Fuse(t)
+	dir := t.TempDir()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	assert.NilError(t, err)
+	assert.NilError(t, unix.Mount("gpucg", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0,allow_other", fd)))
+	go func() {
+		const (
+			header            = 16
+			getattr, statfs   = 3, 17
+			initialize        = 26
+			rootMode          = unix.S_IFDIR | 0o755
+			noEntry, noSystem = ^uint32(unix.ENOENT) + 1, ^uint32(unix.ENOSYS) + 1
+		)
+		order := binary.NativeEndian
+		request := make([]byte, 1<<17)
+		for {
+			if _, err := unix.Read(fd, request); err != nil {
+				return // unmounted
+			}
+			answer := make([]byte, header)
+			copy(answer[8:], request[8:16]) // which request
+			switch order.Uint32(request[4:]) {
+			case initialize:
+				answer = append(answer, make([]byte, 64)...)
+				order.PutUint32(answer[header:], 7) // version 7.31
+				order.PutUint32(answer[header+4:], 31)
+				order.PutUint32(answer[header+20:], 4096) // of a write
+			case getattr:
+				answer = append(answer, make([]byte, 104)...)
+				order.PutUint64(answer[header+16:], 1) // inode
+				order.PutUint32(answer[header+76:], rootMode)
+				order.PutUint32(answer[header+80:], 2) // links
+			case statfs:
+				answer = append(answer, make([]byte, 80)...)
+			case 1: // look up
+				order.PutUint32(answer[4:], noEntry)
+			case 2, 42: // forget one, several: no answer
+				continue
+			default:
+				order.PutUint32(answer[4:], noSystem)
+			}
+			order.PutUint32(answer, uint32(len(answer)))
+			_, _ = unix.Write(fd, answer)
+		}
+	}()
+	t.Cleanup(func() {
+		assert.Check(t, unix.Unmount(dir, 0))
+		_ = unix.Close(fd)
+	})
+	return dir
+}
+
+func TestBlkioLimitNamesWhatItDoesNotReach(t *testing.T) {
+	d := setup(t)
+	far := remote(t)
+	t.Cleanup(func() { d.RemoveAll(t) })
+	const words = "--blkio-read-limit=5242880 does not limit /far (fuse: it has no disk of this host)"
+	r := d.Docker(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", far+":/far", "busybox", "sleep", "600")
+	assert.Equal(t, r.Code, 0, r.Stderr)
+	assert.Check(t, is.Contains(r.Stderr, words))
+	r = d.Docker(t, "update", "--blkio-read-limit=6m", "box")
+	assert.Equal(t, r.Code, 0, r.Stderr)
+	assert.Check(t, is.Contains(r.Stdout, strings.Replace(words, "5242880", "6291456", 1)))
+	wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): {6 * mib, 0, 0, 0}})
 }
 
 func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {

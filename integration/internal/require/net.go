@@ -15,11 +15,23 @@ func NetRate(t testing.TB) { t.Helper(); need(t, "root", "binaries", "net-rate")
 // NetCgroups: the hierarchies net_cls and net_prio of cgroup v1.
 func NetCgroups(t testing.TB) { t.Helper(); need(t, "net-cgroups") }
 
-func netRate() error {
-	for _, name := range []string{"ip", "tc", "iptables", "ip6tables"} {
+// Firewalld: the programs for one on a bus of its own.
+func Firewalld(t testing.TB) { t.Helper(); need(t, "firewalld") }
+
+func firewalld() error { return programs("firewalld", "firewall-cmd", "dbus-daemon") }
+
+func programs(names ...string) error {
+	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
 			return missing{err.Error()}
 		}
+	}
+	return nil
+}
+
+func netRate() error {
+	if err := programs("ip", "tc", "iptables", "ip6tables"); err != nil {
+		return err
 	}
 	// Of a kernel with qdiscs; what else it lacks, dockerd has to say.
 	if _, err := os.Stat("/proc/net/psched"); err != nil {

@@ -45,7 +45,10 @@ var features = map[string]func() error{
 	"net-rate":    netRate,
 	"loop":        func() error { return node("/dev/loop-control") },
 	"dm":          func() error { return node("/dev/mapper/control") },
+	"fuse":        func() error { return node("/dev/fuse") },
+	"md":          func() error { return node(NewMD) },
 	"net-cgroups": netCgroups,
+	"firewalld":   firewalld,
 	"dist":        dist,
 }
 
@@ -78,6 +81,15 @@ func Btrfs(t testing.TB) { t.Helper(); need(t, "btrfs") }
 
 // DM: device-mapper devices can be made.
 func DM(t testing.TB) { t.Helper(); need(t, "dm") }
+
+// MD: software RAIDs can be made, by writing a name to NewMD.
+func MD(t testing.TB) { t.Helper(); need(t, "md") }
+
+// Fuse: file systems that a program serves.
+func Fuse(t testing.TB) { t.Helper(); need(t, "fuse") }
+
+// NewMD is the kernel's file that makes one.
+const NewMD = "/sys/module/md_mod/parameters/new_array"
 
 // Has tells whether the machine has a feature, for a test that does more with
 // it but is worth running without.
