@@ -63,12 +63,13 @@ machine() {
 		kill "$(cat "$work/pid")"
 	) &
 	local watch=$!
+	# Not tr: it keeps the first word until it has a page of them.
 	# shellcheck disable=SC2086 # DEVICES is a list
 	timeout -k 5 "${LIMIT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
 		-machine q35 -accel "${ACCEL:-tcg}" -cpu $cpu -smp "${CPUS:-2}" -m "${MEMORY:-2048}" ${DEVICES:-} \
 		-kernel "$kernel" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 ${APPEND:-}" -pidfile "$work/pid" \
 		-serial "file:$console" -serial stdio -monitor none </dev/null 2>"$work/qemu" |
-		tr -d '\r' | tee "$work/out" | grep --line-buffered -v '^guest.sh: ' || true
+		sed -u 's/\r//g' | tee "$work/out" | grep --line-buffered -v '^guest.sh: ' || true
 	kill $watch 2>/dev/null || true
 	grep -q '^guest.sh: up' "$work/out"
 }
