@@ -77,7 +77,11 @@ func TestModresourcesDoesNoMoreThanItNeeds(t *testing.T) {
 		r := d.CLI(t, d.Binary("docker"), socket, args...)
 		assert.Equal(t, r.Code, 0, r.Stderr)
 		mu.Lock()
-		assert.DeepEqual(t, calls, map[string]int{"HEAD _ping": 1, "GET json": n, "POST update": n})
+		want := map[string]int{"HEAD _ping": 1, "GET json": 1, "POST update": n}
+		if n > 1 {
+			want = map[string]int{"HEAD _ping": 1, "GET resources": 1, "POST update": n}
+		}
+		assert.DeepEqual(t, calls, want)
 		mu.Unlock()
 		started, err := os.ReadFile(log)
 		assert.NilError(t, err)

@@ -62,6 +62,26 @@ func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.Hos
 	})
 }
 
+// ContainersResources returns what containers have that an update can change. It
+// fails if one of them is not there.
+func (daemon *Daemon) ContainersResources(names []string) ([]containertypes.CurrentResources, error) {
+	all := make([]containertypes.CurrentResources, 0, len(names))
+	for _, name := range names {
+		ctr, err := daemon.GetContainer(name)
+		if err != nil {
+			return nil, err
+		}
+		ctr.Lock()
+		all = append(all, containertypes.CurrentResources{
+			Name:         name,
+			ID:           ctr.ID,
+			UpdateConfig: containertypes.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
+		})
+		ctr.Unlock()
+	}
+	return all, nil
+}
+
 // ContainerUpdateExact sets every resource that can be updated, and the restart
 // policy, to just what target says: an absent field goes back to its default,
 // where ContainerUpdate would keep it. This is how a client takes back an

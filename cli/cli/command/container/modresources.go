@@ -181,6 +181,9 @@ func (m *modresources) inspect(ctx context.Context, names []string) ([]modresour
 			unique = append(unique, name)
 		}
 	}
+	if targets := m.inspectAtOnce(ctx, unique); targets != nil {
+		return targets, nil
+	}
 	found := make([]modresourcesTarget, len(unique))
 	errs := make([]error, len(unique))
 	each(len(unique), func(i int) bool {
@@ -200,13 +203,44 @@ func (m *modresources) inspect(ctx context.Context, names []string) ([]modresour
 		}
 		return true
 	})
-	var targets []modresourcesTarget
-	for i, f := range found {
-		if errs[i] == nil && !slices.ContainsFunc(targets, func(t modresourcesTarget) bool { return t.id == f.id }) {
-			targets = append(targets, f)
+	return distinct(slices.DeleteFunc(found, func(t modresourcesTarget) bool { return t.id == "" })), errors.Join(errs...)
+}
+
+// distinct leaves out a container that is there under another name.
+func distinct(targets []modresourcesTarget) (d []modresourcesTarget) {
+	for _, t := range targets {
+		if !slices.ContainsFunc(d, func(other modresourcesTarget) bool { return other.id == t.id }) {
+			d = append(d, t)
 		}
 	}
-	return targets, errors.Join(errs...)
+	return d
+}
+
+// resourcesReader is a client that can look up several containers in one call.
+type resourcesReader interface {
+	ContainersResources(ctx context.Context, containers []string) ([]container.CurrentResources, error)
+}
+
+var _ resourcesReader = &client.Client{}
+
+// inspectAtOnce returns nil if containers have to be looked up one by one: the
+// daemon may be another, or one of them missing, and each is told of then.
+func (m *modresources) inspectAtOnce(ctx context.Context, names []string) (targets []modresourcesTarget) {
+	reader, ok := m.apiClient.(resourcesReader)
+	if !ok || len(names) < 2 {
+		return nil
+	}
+	found, err := reader.ContainersResources(ctx, names)
+	if err != nil || len(found) != len(names) {
+		return nil
+	}
+	for _, f := range found {
+		if f.ID == "" {
+			return nil
+		}
+		targets = append(targets, modresourcesTarget{name: f.Name, id: f.ID, old: f.UpdateConfig})
+	}
+	return distinct(targets)
 }
 
 func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {

@@ -56,6 +56,26 @@ type updateClient struct {
 	exactErr   map[string]error
 	inspectErr func(id string, calls []string) error
 	onUpdate   func()
+	atOnce     bool // has the call for several containers
+}
+
+func (c *updateClient) ContainersResources(_ context.Context, names []string) (all []container.CurrentResources, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.atOnce {
+		return nil, errors.New("page not found")
+	}
+	c.calls = append(c.calls, "resources "+strings.Join(names, " "))
+	for _, name := range names {
+		hostConfig := c.containers[c.names[name]]
+		if hostConfig == nil {
+			return nil, errors.New("No such container: " + name)
+		}
+		all = append(all, container.CurrentResources{Name: name, ID: c.names[name], UpdateConfig: container.UpdateConfig{
+			Resources: hostConfig.Resources, RestartPolicy: hostConfig.RestartPolicy,
+		}})
+	}
+	return all, nil
 }
 
 // newUpdateClient has the containers web, db and cache. They have a CPU weight
@@ -655,4 +675,36 @@ PidsLimit: 0
 	var buf bytes.Buffer
 	assert.NilError(t, writeResources(&buf, &container.Resources{NanoCPUs: 1500000000}))
 	assert.Check(t, is.Equal(buf.String(), "NanoCpus: 1500000000\n"))
+}
+
+func TestModresourcesLooksUpSeveralAtOnce(t *testing.T) {
+	run := func(args ...string) (*updateClient, *test.FakeCli, error) {
+		apiClient := newUpdateClient()
+		apiClient.atOnce = true
+		fakeCLI := test.NewFakeCli(apiClient)
+		cmd := newModresourcesCommand(knownCli{fakeCLI})
+		cmd.SetArgs(append([]string{"--cpu-shares=7"}, args...))
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		return apiClient, fakeCLI, cmd.Execute()
+	}
+	c, _, err := run("web", "db", "w", "web")
+	assert.NilError(t, err)
+	assert.Check(t, is.DeepEqual(c.calls, []string{"resources web db w", "update id-web", "update id-db"}))
+	c, _, err = run("db")
+	assert.NilError(t, err)
+	assert.Check(t, is.DeepEqual(c.calls, []string{"inspect id-db", "update id-db"}))
+	c, _, err = run("web", "none", "db")
+	assert.Check(t, is.ErrorContains(err, "No such container: none"))
+	assert.Check(t, is.DeepEqual(c.calls, []string{"resources web none db", "inspect id-web", "inspect none", "inspect id-db"}))
+	// What is put back is what that call said.
+	apiClient := newUpdateClient()
+	apiClient.atOnce, apiClient.updateErr = true, map[string]error{"id-cache": errors.New("no")}
+	cmd := newModresourcesCommand(knownCli{test.NewFakeCli(apiClient)})
+	cmd.SetArgs([]string{"--cpu-shares=7", "db", "cache"})
+	cmd.SetOut(io.Discard)
+	cmd.SetErr(io.Discard)
+	assert.Check(t, is.ErrorContains(cmd.Execute(), "put back to the old values: db"))
+	assert.Check(t, is.Equal(apiClient.containers["id-db"].CPUShares, int64(200)))
+	assert.Check(t, is.Equal(*apiClient.containers["id-db"].GPUMemory, int64(1<<30)))
 }
