@@ -71,7 +71,7 @@ part_run-vm() {
 }
 
 part_update() { BENCH_CONTAINERS=100 go test -count=1 -timeout=30m -v -run '^TestBenchModresources$' ./integration; }
-part_disk() { RATES=1 go test -count=1 -timeout=30m -v -run '^TestBlkioRate$' ./integration; }
+part_disk() { RATES=1,8,64 go test -count=1 -timeout=30m -v -run '^TestBlkioRate$' ./integration; }
 part_net() { BENCH=1 MUST=root,binaries,net-rate go test -count=1 -timeout=1h -v -run '^TestBenchNetRates$' ./integration; }
 part_gem() { scripts/kernel/bench.sh; }
 
