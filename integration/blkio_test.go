@@ -387,24 +387,23 @@ func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
 	crypt := func(t *testing.T, disk string) dmTarget {
 		return dmTarget{"crypt", "aes-xts-plain64 " + strings.Repeat("0f", 64) + " 0 " + disk + " 0", sectors(t, disk)}
 	}
-	for name, stack := range map[string]func(t *testing.T, a, b string) string{
-		"linear, two disks": func(t *testing.T, a, b string) string { return mapped(t, "linear", linear(t, a), linear(t, b)) },
-		"dm-crypt":          func(t *testing.T, a, _ string) string { return mapped(t, "crypt", crypt(t, a)) },
-		"linear on dm-crypt": func(t *testing.T, a, _ string) string {
-			return mapped(t, "top", linear(t, mapped(t, "below", crypt(t, a))))
-		},
-		"RAID1 of md": func(t *testing.T, a, b string) string { return mirrored(t, a, b) },
+	d := setup(t)
+	const limit = 5 * mib
+	rates := map[string]diskRates{rootDisk(t, d): {limit, 0, 0, 0}}
+	args := []string{"run", "-d", "--name=box", "--blkio-read-limit=" + strconv.Itoa(limit)}
+	for i, stack := range []func(a, b string) string{
+		func(a, b string) string { return mapped(t, "linear", linear(t, a), linear(t, b)) },
+		func(a, _ string) string { return mapped(t, "crypt", crypt(t, a)) },
+		func(a, _ string) string { return mapped(t, "top", linear(t, mapped(t, "below", crypt(t, a)))) },
+		func(a, b string) string { return mirrored(t, a, b) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			d := setup(t)
-			top := stack(t, backedLoop(t, 16), backedLoop(t, 16))
-			data := mounted(t, top)
-			t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
-			d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
-			rate := diskRates{5 * mib, 0, 0, 0}
-			wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): rate, number(t, top): rate})
-		})
+		top := stack(backedLoop(t, 16), backedLoop(t, 16))
+		args = append(args, fmt.Sprintf("-v=%s:/%d", mounted(t, top), i))
+		rates[number(t, top)] = diskRates{limit, 0, 0, 0}
 	}
+	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
+	d.Must(t, append(args, "busybox", "sleep", "600")...)
+	wantRates(t, d, "box", rates)
 }
 
 // Weights are upstream's; that an update takes one off again is ours.
