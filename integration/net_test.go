@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -168,6 +169,10 @@ func streamFrom(t *testing.T, peer *netns.NS, addr string, fromContainer bool) *
 			s.conn, err = net.DialTimeout("tcp", net.JoinHostPort(addr, port), 20*time.Second)
 			return err
 		})
+		if err == nil && fromContainer {
+			// On a busy machine who served the stream before may still hold the port.
+			err = errors.Join(s.conn.SetReadDeadline(time.Now().Add(20*time.Second)), firstByte(s.conn))
+		}
 		if err == nil {
 			t.Cleanup(func() { s.conn.Close() })
 			return s
@@ -176,6 +181,14 @@ func streamFrom(t *testing.T, peer *netns.NS, addr string, fromContainer bool) *
 			t.Fatal(err)
 		}
 	}
+}
+
+func firstByte(conn net.Conn) error {
+	_, err := conn.Read(make([]byte, 1))
+	if err != nil {
+		conn.Close()
+	}
+	return err
 }
 
 // waiting is what has been sent but not received: it does not count.
@@ -257,12 +270,17 @@ func (h netHost) wantRate(t *testing.T, addr string, out bool, units int64) {
 	}
 }
 
-// wantFree fails if a limit is still there.
+// wantFree fails if a limit is still there: a busy machine may be slow for a
+// while, but what has a limit is never fast.
 func (h netHost) wantFree(t *testing.T, addr string, out bool) {
 	t.Helper()
-	if got := rateFrom(t, h.NS, addr, out, time.Second/2); got < float64(40*unit(t)) {
-		t.Errorf("want no limit, from the container %t: %.0f bit/s", out, got)
+	got := 0.0
+	for range 4 {
+		if got = rateFrom(t, h.NS, addr, out, time.Second/2); got >= float64(40*unit(t)) {
+			return
+		}
 	}
+	t.Errorf("want no limit, from the container %t: %.0f bit/s", out, got)
 }
 
 func addrOf(t *testing.T, d *daemon.Daemon, name, network string) string {
