@@ -409,11 +409,10 @@ func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
 // Weights are upstream's; that an update takes one off again is ours.
 func TestWeightOfADevice(t *testing.T) {
 	require.CgroupV2(t)
+	require.BFQ(t)
 	disk := backedLoop(t, 16)
 	scheduler := filepath.Join("/sys/block", filepath.Base(disk), "queue/scheduler")
-	if err := os.WriteFile(scheduler, []byte("bfq"), 0o644); err != nil {
-		t.Skipf("needs bfq: %v", err)
-	}
+	assert.NilError(t, os.WriteFile(scheduler, []byte("bfq"), 0o644))
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "--blkio-weight-device="+disk+":200", "busybox", "sleep", "600")
 	weight := func() string {

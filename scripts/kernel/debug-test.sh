@@ -86,7 +86,7 @@ for mode in v2 v1 disable no_v1; do
 	APPEND=$append scripts/kernel/guest.sh "$kernel" $out/console-$mode.log $out/guest.sh $out/test_gpu |
 		tee $out/output-$mode.log || code=$?
 	[ $code -eq 0 ] || failed+=("$mode: exit $code")
-	if grep -nE "$splats" $out/console-$mode.log $out/output-$mode.log; then
+	if grep -nE "$splats" $out/console-$mode.log* $out/output-$mode.log; then
 		failed+=("$mode: see $out/console-$mode.log and output-$mode.log")
 	fi
 	if [ -z "${KERNEL:-}" ] && grep "SKIP test_gpu_fail" $out/output-$mode.log; then

@@ -73,7 +73,9 @@ machine() {
 	kill $watch 2>/dev/null || true
 	grep -q '^guest.sh: up' "$work/out"
 }
-machine || machine || true
+# What the first boot said is kept beside the console of the second.
+rm -f "$console.first"
+machine || { cp "$console" "$console.first" && machine; } || true # the exit line decides
 code=$(sed -n 's/^guest.sh: exit //p' "$work/out")
 if [ -z "$code" ]; then
 	cat "$work/qemu" >&2

@@ -47,6 +47,7 @@ var features = map[string]func() error{
 	"dm":          func() error { return node("/dev/mapper/control") },
 	"fuse":        func() error { return node("/dev/fuse") },
 	"md":          func() error { return node(NewMD) },
+	"bfq":         bfq,
 	"net-cgroups": netCgroups,
 	"firewalld":   firewalld,
 	"dist":        dist,
@@ -87,6 +88,19 @@ func MD(t testing.TB) { t.Helper(); need(t, "md") }
 
 // Fuse: file systems that a program serves.
 func Fuse(t testing.TB) { t.Helper(); need(t, "fuse") }
+
+// BFQ: the I/O scheduler that knows weights of devices.
+func BFQ(t testing.TB) { t.Helper(); need(t, "bfq") }
+
+func bfq() error {
+	files, _ := filepath.Glob("/sys/block/*/queue/scheduler")
+	for _, file := range files {
+		if names, err := os.ReadFile(file); err == nil && strings.Contains(string(names), "bfq") {
+			return nil
+		}
+	}
+	return missing{"no disk can have the scheduler bfq"}
+}
 
 // NewMD is the kernel's file that makes one.
 const NewMD = "/sys/module/md_mod/parameters/new_array"
