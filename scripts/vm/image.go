@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // imageFormat is part of the image's name: raise it when this file makes
@@ -64,43 +65,82 @@ func (t tree) link(path, target string)          { t[path] = entry{mode: fs.Mode
 func (t tree) write(path, text string)           { t[path] = entry{mode: 0o644, text: text} }
 func (t tree) program(path, host string)         { t[path] = entry{mode: 0o755, host: host} }
 
-// buildImage returns a disk made of exactly today's inputs. The image's name is
-// the hash of every path, mode and byte in it, so an old one is never taken for
-// a new one, and a half-written one never has a name.
-func buildImage(ctx context.Context, o options) (string, error) {
+// buildImage returns a disk made of exactly today's inputs. It is open, and
+// locked against its removal, until the caller closes it: two runs at once (the
+// two cgroup versions of make test) make their disks in one folder.
+func buildImage(ctx context.Context, o options) (*os.File, error) {
+	lock, err := lockFile(filepath.Join(o.work(), ".image.lock"), syscall.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	// In the lock too: it compiles the guest's programs into one folder.
 	t, err := contents(ctx, o)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	return t.image(ctx, o.work())
+}
+
+// image makes the disk, or takes the one that is there. Its name is the hash of
+// every path, mode and byte in it, so an old one is never taken for a new one,
+// and a half-written one never has a name. It removes the disks that no run
+// uses any more; the caller holds the folder's lock.
+func (t tree) image(ctx context.Context, dir string) (*os.File, error) {
 	sum, size, err := t.digest()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	image := filepath.Join(o.work(), "root-"+sum[:32]+".img")
-	if _, err := os.Stat(image); err == nil {
-		return image, nil
+	path := filepath.Join(dir, "root-"+sum[:32]+".img")
+	if !fileExists(path) {
+		if err := t.format(ctx, dir, path, size); err != nil {
+			return nil, err
+		}
 	}
-	stage, err := os.MkdirTemp(o.work(), "stage-")
+	image, err := lockFile(path, syscall.LOCK_SH)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	old, _ := filepath.Glob(filepath.Join(dir, "root-*.img"))
+	for _, other := range old {
+		// Not even our own is free: we hold it.
+		if unused, err := lockFile(other, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			_ = os.Remove(other)
+			unused.Close()
+		}
+	}
+	return image, nil
+}
+
+func (t tree) format(ctx context.Context, dir, path string, size int64) error {
+	stage, err := os.MkdirTemp(dir, "stage-")
+	if err != nil {
+		return err
 	}
 	defer os.RemoveAll(stage)
 	root := filepath.Join(stage, "root")
 	if err := t.writeTo(root); err != nil {
-		return "", err
+		return err
 	}
 	draft := filepath.Join(stage, "root.img")
 	if err := mke2fs(ctx, root, draft, size/(1<<20)+freeMiB); err != nil {
-		return "", err
+		return err
 	}
-	old, _ := filepath.Glob(filepath.Join(o.work(), "root-*.img"))
-	if err := os.Rename(draft, image); err != nil {
-		return "", err
+	return os.Rename(draft, path)
+}
+
+// lockFile opens a file, which it makes if need be, and locks it until it is
+// closed.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
 	}
-	for _, path := range old {
-		_ = os.Remove(path) // a running machine keeps its open file
+	if err := syscall.Flock(int(f.Fd()), how); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return image, nil
+	return f, nil
 }
 
 func contents(ctx context.Context, o options) (tree, error) {

@@ -181,13 +181,14 @@ func run(ctx context.Context, o options) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("root disk: %w", err)
 	}
+	defer image.Close()
 	if o.image {
-		fmt.Println(image)
+		fmt.Println(image.Name())
 		return 0, nil
 	}
 	fmt.Fprintf(os.Stderr, "vm: root disk after %.1fs\n", time.Since(began).Seconds())
 
-	m, err := newMachine(o, image)
+	m, err := newMachine(o, image.Name())
 	if err != nil {
 		return 0, err
 	}

@@ -162,6 +162,39 @@ func TestTheDigestSeesEveryChange(t *testing.T) {
 	assert.Assert(t, digest(base()) != first, "content")
 }
 
+func TestADiskInUseIsNotRemoved(t *testing.T) {
+	dir := t.TempDir()
+	disk := func(hosts string) *os.File {
+		t.Helper()
+		tr := tree{}
+		tr.dir("etc", 0o755)
+		tr.write("etc/hosts", hosts)
+		f, err := tr.image(t.Context(), dir)
+		assert.NilError(t, err)
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	disks := func() int {
+		t.Helper()
+		left, err := filepath.Glob(filepath.Join(dir, "*"))
+		assert.NilError(t, err)
+		return len(left)
+	}
+	first, again, other := disk("a"), disk("a"), disk("b")
+	assert.Equal(t, first.Name(), again.Name())
+	assert.Assert(t, other.Name() != first.Name())
+	assert.Equal(t, disks(), 2)
+
+	assert.NilError(t, first.Close())
+	disk("b")
+	assert.Equal(t, disks(), 2) // the second run of "a" goes on
+
+	assert.NilError(t, again.Close())
+	disk("b")
+	assert.Equal(t, disks(), 1)
+	assert.Assert(t, fileExists(other.Name()))
+}
+
 func TestSweepTakesOnlyOldLeftOvers(t *testing.T) {
 	dir := t.TempDir()
 	old := time.Now().Add(-48 * time.Hour)
