@@ -117,11 +117,14 @@ var containerLocks sync.Map
 // lockContainer returns the container once no other process is updating it. An
 // update reads the container's state, changes it and writes it back, and who
 // asked for it may be gone, and come back, while it is under way.
-func lockContainer(context *cli.Context) (*libcontainer.Container, error) {
-	id := context.Args().First()
-	dir, err := os.Open(filepath.Join(context.GlobalString("root"), id))
-	if err != nil || id == "" || filepath.Base(id) != id {
-		return getContainer(context) // It has the words for that.
+func lockContainer(context *cli.Context) (*libcontainer.Updatable, error) {
+	root, id := context.GlobalString("root"), context.Args().First()
+	if id == "" {
+		return nil, errEmptyID
+	}
+	dir, err := os.Open(filepath.Join(root, id))
+	if err != nil || filepath.Base(id) != id {
+		return libcontainer.LoadForUpdate(root, id) // It has the words for that.
 	}
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
@@ -131,7 +134,7 @@ func lockContainer(context *cli.Context) (*libcontainer.Container, error) {
 		return nil, fmt.Errorf("unable to lock the container's state: %w", err)
 	}
 	containerLocks.Store(id, dir)
-	return getContainer(context)
+	return libcontainer.LoadForUpdate(root, id)
 }
 
 // unlockContainer is for a process that goes on after an update.

@@ -20,7 +20,7 @@ import (
 // updateConfig returns a copy of the container's config for "runc update" to
 // change. If that update fails, Container.Set puts back the container's own
 // config, which therefore must not share anything with the copy.
-func updateConfig(c *libcontainer.Container) (configs.Config, error) {
+func updateConfig(c *libcontainer.Updatable) (configs.Config, error) {
 	config := c.Config()
 
 	// Putting the old config back must not touch the devices either. The new
@@ -54,7 +54,7 @@ func updateConfig(c *libcontainer.Container) (configs.Config, error) {
 // files are written for the resources that r names, and no others, so a limit
 // that the kernel would no longer take, such as one for a disk that is gone,
 // does not stand in the way of the rest.
-func setUpdate(c *libcontainer.Container, config configs.Config, r *specs.LinuxResources) error {
+func setUpdate(c *libcontainer.Updatable, config configs.Config, r *specs.LinuxResources) error {
 	state, err := c.State()
 	if err != nil {
 		return err

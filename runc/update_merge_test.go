@@ -131,17 +131,22 @@ func (c *v1Container) mustUpdate(resources string) {
 	}
 }
 
-// saved returns the resources of state.json.
-func (c *v1Container) saved() *cgroups.Resources {
+func (c *v1Container) state() (state libcontainer.State) {
 	c.t.Helper()
 	data, err := os.ReadFile(filepath.Join(c.root, c.id, "state.json"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var state libcontainer.State
 	if err := json.Unmarshal(data, &state); err != nil {
 		c.t.Fatal(err)
 	}
+	return state
+}
+
+// saved returns the resources of state.json.
+func (c *v1Container) saved() *cgroups.Resources {
+	c.t.Helper()
+	state := c.state()
 	if state.Config.Cgroups.Resources == nil {
 		return &cgroups.Resources{} // An empty one leaves no trace in JSON.
 	}
@@ -166,6 +171,44 @@ func toJSON(t *testing.T, v any) string {
 
 func gpu(prio, mem int64) cgroups.GPUResources {
 	return cgroups.GPUResources{GPUPriority: &prio, GPUMemory: &mem}
+}
+
+// An update does not even decode most of state.json.
+func TestUpdateKeepsTheRestOfTheState(t *testing.T) {
+	errno := uint(38)
+	config := configs.Config{
+		Rootfs: "/rootfs",
+		Labels: []string{"bundle=/b", `io.example.text=a "quoted" <one> & a \u2028`},
+		Mounts: []*configs.Mount{{Source: "proc", Destination: "/proc", Device: "proc"}},
+		Seccomp: &configs.Seccomp{
+			DefaultAction:   configs.Errno,
+			DefaultErrnoRet: &errno,
+			Architectures:   []string{"amd64", "x86"},
+			Syscalls: []*configs.Syscall{
+				{Name: "read", Action: configs.Allow},
+				{Name: "clone", Action: configs.Allow, Args: []*configs.Arg{{Value: 2114060288, Op: configs.MaskEqualTo}}},
+			},
+		},
+	}
+	for _, seccomp := range []*configs.Seccomp{config.Seccomp, nil} {
+		c := newV1Container(t, &cgroups.Resources{PidsLimit: 100})
+		state := c.state()
+		config.Cgroups, config.Seccomp = state.Config.Cgroups, seccomp
+		state.Config = config
+		writeFiles(t, c.root, map[string]string{c.id + "/state.json": toJSON(t, state)})
+		want := c.state() // nil and empty are not the same to DeepEqual
+
+		c.mustUpdate(`{"pids": {"limit": 200}}`)
+		got := c.state()
+		if limit := got.Config.Cgroups.Resources.PidsLimit; limit != 200 {
+			t.Errorf("state.json has %s", toJSON(t, got.Config.Cgroups.Resources))
+		}
+		want.Config.Cgroups.Resources, got.Config.Cgroups.Resources = nil, nil
+		want.NamespacePaths, got.NamespacePaths = nil, nil // our container was made without
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("state.json has\n%s, want\n%s", toJSON(t, got), toJSON(t, want))
+		}
+	}
 }
 
 func TestUpdateKeepsUnnamed(t *testing.T) {

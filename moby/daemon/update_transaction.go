@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -335,18 +336,11 @@ func (daemon *Daemon) saveHostConfig(ctr *container.Container) error {
 		}
 	}
 
-	var seen container.Container // what queries are to see
-	config, err := json.Marshal(ctr)
-	if err == nil {
-		err = json.Unmarshal(config, &seen)
-	}
-	if err == nil {
-		err = json.Unmarshal(hostConfig, &seen.HostConfig)
-	}
-	if err != nil {
+	var seen containertypes.HostConfig // a copy, as queries see it without a lock
+	if err := json.Unmarshal(hostConfig, &seen); err != nil {
 		return err
 	}
-	return daemon.containersReplica.Save(&seen)
+	return daemon.containersReplica.SaveHostConfig(ctr.ID, &seen)
 }
 
 // keepFixed gives r the fields that no update can change.
@@ -466,27 +460,24 @@ func (daemon *Daemon) logUpdate(ctr *container.Container, old containertypes.Res
 }
 
 func changedResources(old, now containertypes.Resources) map[string]string {
-	fields := func(r containertypes.Resources) (m map[string]json.RawMessage) {
-		data, err := json.Marshal(r)
-		if err == nil {
-			err = json.Unmarshal(data, &m)
-		}
-		if err != nil {
-			log.G(context.TODO()).WithError(err).Error("comparing resources")
-		}
-		return m
-	}
-	before, after := fields(old), fields(now)
 	changed := map[string]string{}
-	for name, value := range after {
-		if !bytes.Equal(before[name], value) {
-			changed[name] = string(value)
+	before, after := reflect.ValueOf(old), reflect.ValueOf(now)
+	for i := range before.NumField() {
+		was, is := before.Field(i), after.Field(i)
+		if reflect.DeepEqual(was.Interface(), is.Interface()) {
+			continue
 		}
-	}
-	for name := range before {
-		if _, ok := after[name]; !ok {
-			changed[name] = "null"
+		field := before.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" {
+			name = field.Name
 		}
+		value, err := json.Marshal(is.Interface())
+		if err != nil {
+			log.G(context.TODO()).WithError(err).Errorf("%s of the update event", name)
+			continue
+		}
+		changed[name] = string(value)
 	}
 	return changed
 }

@@ -102,6 +102,19 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 		wanted:    wanted,
 		fields:    fields,
 	}
+	defer context.AfterFunc(ctx, func() {
+		m.warn("interrupted; waiting for the updates that are under way")
+	})()
+	err = m.run(ctx, dockerCLI.Out(), options, containers)
+	if err != nil && ctx.Err() != nil {
+		// The caller takes what a done context caused for no news, and prints nothing.
+		m.warn(err)
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (m *modresources) run(ctx context.Context, out io.Writer, options *modresourcesOptions, containers []string) error {
 	targets, missing := m.inspect(ctx, containers)
 	if missing != nil && !options.partial {
 		return missing
@@ -110,9 +123,9 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 	if err := m.write(io.Discard, targets, options); err != nil {
 		return err
 	}
+	err := missing
 	switch {
 	case options.dryRun:
-		err = missing
 	case options.partial:
 		targets, err = m.updateEach(ctx, targets)
 		err = errors.Join(missing, err)
@@ -121,7 +134,7 @@ func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Fl
 			return err
 		}
 	}
-	return errors.Join(m.write(dockerCLI.Out(), targets, options), err)
+	return errors.Join(m.write(out, targets, options), err)
 }
 
 // modresources is one change of resources, for any number of containers.
@@ -132,6 +145,12 @@ type modresources struct {
 	fields    []resourceField // those that wanted names
 
 	mu sync.Mutex // for warnings
+}
+
+func (m *modresources) warn(line any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _ = fmt.Fprintln(m.warnings, line)
 }
 
 // modresourcesTarget is a container and what it had before.
@@ -243,12 +262,15 @@ func (m *modresources) inspectAtOnce(ctx context.Context, names []string) (targe
 	return distinct(targets)
 }
 
+// update is waited for even if ctx is done in the meantime: the daemon would not
+// stop, and nobody would know how it ended.
 func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
-	resp, err := m.apiClient.ContainerUpdate(ctx, t.id, container.UpdateConfig{Resources: m.wanted})
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: interrupted before it was changed", t.name)
+	}
+	resp, err := m.apiClient.ContainerUpdate(context.WithoutCancel(ctx), t.id, container.UpdateConfig{Resources: m.wanted})
 	for _, w := range resp.Warnings {
-		_, _ = fmt.Fprintf(m.warnings, "WARNING: %s: %s\n", t.name, w)
+		m.warn(fmt.Sprintf("WARNING: %s: %s", t.name, w))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: cannot change %s: %w", t.name, flagNames(m.fields), err)
@@ -278,17 +300,21 @@ func (m *modresources) updateEach(ctx context.Context, targets []modresourcesTar
 func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarget) error {
 	errs, begun := make([]error, len(targets)), make([]bool, len(targets))
 	each(len(targets), func(i int) bool {
+		if ctx.Err() != nil {
+			return false
+		}
 		begun[i] = true
 		errs[i] = m.update(ctx, targets[i])
 		return errs[i] == nil
 	})
 	failed := errors.Join(errs...)
+	if ctx.Err() != nil {
+		failed = errors.Join(errors.New("interrupted"), failed)
+	}
 	if failed == nil {
 		return nil
 	}
-	// An interrupt is a reason to be here, and must not keep the
-	// others from being put back.
-	ctx = context.WithoutCancel(ctx)
+	ctx = context.WithoutCancel(ctx) // An interrupt is a reason to be here.
 	var undo []modresourcesTarget
 	for i, t := range targets {
 		if !begun[i] {

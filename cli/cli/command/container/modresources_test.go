@@ -55,7 +55,7 @@ type updateClient struct {
 	lostAnswer map[string]bool  // an updateErr comes after the change
 	exactErr   map[string]error
 	inspectErr func(id string, calls []string) error
-	onUpdate   func()
+	onUpdate   func(context.Context)
 	atOnce     bool // has the call for several containers
 }
 
@@ -141,7 +141,7 @@ func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config co
 		r.GPUPriority = config.GPUPriority
 	}
 	if c.onUpdate != nil {
-		c.onUpdate()
+		c.onUpdate(ctx)
 	}
 	return container.UpdateResponse{Warnings: []string{"careful"}}, c.updateErr[id]
 }
@@ -491,15 +491,48 @@ func TestModresourcesDaemonGone(t *testing.T) {
 		"web: could not be put back, it may keep the new cpu-shares: connection refused"))
 }
 
-// TestModresourcesInterrupted puts back although the context is done.
+// TestModresourcesInterrupted waits for the update that is under way, and puts
+// back what was changed although the context is done. Nobody but the command
+// would print why.
 func TestModresourcesInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	apiClient := newUpdateClient()
-	apiClient.onUpdate = cancel
-	apiClient.updateErr = map[string]error{"id-db": context.Canceled}
-	_, _, err := runUpdating(ctx, newModresourcesCommand, apiClient, "--cpu-shares=512", "web", "db")
-	assert.Check(t, is.ErrorIs(err, context.Canceled))
-	assert.Check(t, is.DeepEqual(apiClient.containers, newUpdateClient().containers))
+	defer func(n int) { atOnce = n }(atOnce)
+	atOnce = 1
+	for _, tc := range []struct {
+		name, partial, exp string
+		at                 int
+		changed            []string
+	}{
+		{name: "first", at: 1, exp: "interrupted; put back to the old values: web"},
+		{name: "last", at: 2, exp: "interrupted; put back to the old values: web, db"},
+		{
+			name: "partial", partial: "--partial", at: 1, changed: []string{"id-web"},
+			exp: "db: interrupted before it was changed",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			apiClient := newUpdateClient()
+			updates := 0
+			apiClient.onUpdate = func(ctx context.Context) {
+				if updates++; updates == tc.at {
+					cancel()
+					assert.Check(t, ctx.Err())
+				}
+			}
+			args := []string{"--cpu-shares=512", "web", "db"}
+			if tc.partial != "" {
+				args = append(args, tc.partial)
+			}
+			_, stderr, err := runUpdating(ctx, newModresourcesCommand, apiClient, args...)
+			assert.Check(t, is.ErrorIs(err, context.Canceled))
+			assert.Check(t, is.Contains(stderr, tc.exp+"\n"))
+			exp := newUpdateClient().containers
+			for _, id := range tc.changed {
+				exp[id].CPUShares = 512
+			}
+			assert.Check(t, is.DeepEqual(apiClient.containers, exp))
+		})
+	}
 }
 
 func TestModresourcesPartial(t *testing.T) {
