@@ -406,6 +406,39 @@ func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
 	wantRates(t, d, "box", rates)
 }
 
+// LVM's own tools, and a volume that grows onto another disk under the container.
+func TestBlkioLimitOnAVolumeOfLVM(t *testing.T) {
+	require.LVM(t)
+	a, b := backedLoop(t, 16), backedLoop(t, 16)
+	group := fmt.Sprintf("gpucg%d", os.Getpid())
+	// Of this machine's disks only ours, and nobody has to run udev.
+	config := fmt.Sprintf(`devices { use_devicesfile=0 obtain_device_list_from_udev=0 global_filter=["a|^%s$|", "a|^%s$|", "r|.*|"] }
+		activation { udev_sync=0 udev_rules=0 monitoring=0 } backup { backup=0 archive=0 }`, a, b)
+	lvm := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("lvm", append(args, "--config", config)...).CombinedOutput()
+		assert.NilError(t, err, "lvm %v: %s", args, out)
+	}
+	lvm("vgcreate", group, a, b)
+	t.Cleanup(func() { lvm("vgremove", "-f", group) })
+	lvm("lvcreate", "-y", "-l", "1", "-n", "data", group, a)
+	volume := "/dev/" + group + "/data"
+	data := mounted(t, volume)
+
+	d := setup(t)
+	t.Cleanup(func() { d.RemoveAll(t) })
+	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", data+":/data", "busybox", "sleep", "600")
+	want := func(bps uint64) {
+		t.Helper()
+		wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): {bps, 0, 0, 0}, number(t, volume): {bps, 0, 0, 0}})
+	}
+	want(5 * mib)
+	lvm("lvextend", "-l", "+1", group+"/data", b)
+	want(5 * mib)
+	d.Must(t, "modresources", "--blkio-read-limit=6m", "box")
+	want(6 * mib)
+}
+
 // Weights are upstream's; that an update takes one off again is ours.
 func TestWeightOfADevice(t *testing.T) {
 	require.CgroupV2(t)

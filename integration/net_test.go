@@ -127,14 +127,24 @@ func (h netHost) classOf(t *testing.T, d *daemon.Daemon, name, addr string) stri
 // leftovers is all of the host that a limit could leave behind, as text.
 func (h netHost) leftovers(t *testing.T) string {
 	t.Helper()
-	var s strings.Builder
-	for _, cmd := range []string{
-		"ip -o link", "tc qdisc", "tc filter show dev " + uplink, "iptables -t mangle -S", "ip6tables -t mangle -S",
-	} {
-		s.WriteString(h.Must(t, strings.Fields(cmd)...))
+	ifbs := regexp.MustCompile(`ifb([0-9a-f]{7})`)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var s strings.Builder
+		for _, cmd := range []string{
+			"ip -o link", "tc qdisc", "tc filter show dev " + uplink, "iptables -t mangle -S", "ip6tables -t mangle -S",
+		} {
+			s.WriteString(h.Must(t, strings.Fields(cmd)...))
+		}
+		// dockerd does not wait for the end of an ifb whose veth is gone.
+		going := slices.ContainsFunc(ifbs.FindAllStringSubmatch(s.String(), -1), func(ifb []string) bool {
+			return !strings.Contains(s.String(), "veth"+ifb[1])
+		})
+		if going && time.Now().Before(deadline) {
+			continue
+		}
+		// The state of a bridge that lost its last port, and handles of ours.
+		return regexp.MustCompile(`(?m)(state \w+|d0[cd]:|mode DEFAULT|<[^>]*>|brd \S+|link/ether \S+)`).ReplaceAllString(s.String(), "")
 	}
-	// The state of a bridge that lost its last port, and handles of ours.
-	return regexp.MustCompile(`(?m)(state \w+|d0[cd]:|mode DEFAULT|<[^>]*>|brd \S+|link/ether \S+)`).ReplaceAllString(s.String(), "")
 }
 
 // serve makes a container send zeros to whoever connects to port 9000, and

@@ -506,6 +506,9 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 	}
 }
 
+// stopNet is called when dockerd has let go of its containers.
+func (daemon *Daemon) stopNet() { netlimit.Wait() }
+
 // netResourceLimits tells by what class and rate are enforced, on the networks
 // of this host that can do it at all.
 func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {

@@ -48,6 +48,8 @@ func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, c
 
 func (*Daemon) restoreNet(map[string]*container.Container) {}
 
+func (*Daemon) stopNet() {}
+
 func (*Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
 	none := system.ResourceLimits{Reason: runtime.GOOS + " has no such limits"}
 	return none, none

@@ -48,6 +48,7 @@ var hostTools = []struct{ name, pkg string }{
 	{"xtables-legacy-multi", "iptables"},
 	{"ip", "iproute2"},
 	{"tc", "iproute2"},
+	{"lvm", "lvm2"},
 }
 
 // entry is one thing in the image: a folder, a link, or a file given by its

@@ -45,6 +45,7 @@ var features = map[string]func() error{
 	"net-rate":    netRate,
 	"loop":        func() error { return node("/dev/loop-control") },
 	"dm":          func() error { return node("/dev/mapper/control") },
+	"lvm":         lvm,
 	"fuse":        func() error { return node("/dev/fuse") },
 	"md":          func() error { return node(NewMD) },
 	"bfq":         bfq,
@@ -82,6 +83,16 @@ func Btrfs(t testing.TB) { t.Helper(); need(t, "btrfs") }
 
 // DM: device-mapper devices can be made.
 func DM(t testing.TB) { t.Helper(); need(t, "dm") }
+
+// LVM: its tools, on a machine where they can make volumes.
+func LVM(t testing.TB) { t.Helper(); need(t, "dm", "lvm") }
+
+func lvm() error {
+	if _, err := exec.LookPath("lvm"); err != nil {
+		return missingf("no lvm: install lvm2")
+	}
+	return nil
+}
 
 // MD: software RAIDs can be made, by writing a name to NewMD.
 func MD(t testing.TB) { t.Helper(); need(t, "md") }

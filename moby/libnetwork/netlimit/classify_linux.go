@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,17 +37,14 @@ func (r classRule) version() iptables.IPVersion {
 	return iptables.IPv6
 }
 
-func (r classRule) args(action iptables.Action) []string {
-	a := []string{"-t", string(iptables.Mangle), string(action), classChain, "-s", netip.PrefixFrom(r.src, r.src.BitLen()).String()}
+// spec is the rule as iptables takes it, in a table's text for iptables-restore.
+func (r classRule) spec() string {
+	s := classChain + " -s " + netip.PrefixFrom(r.src, r.src.BitLen()).String()
 	if r.out != "" {
-		a = append(a, "-o", r.out)
+		// A name can have quotes in it.
+		s += ` -o "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(r.out) + `"`
 	}
-	class := fmt.Sprintf("%x:%x", r.class>>16, r.class&0xffff)
-	return append(a, "-m", "comment", "--comment", r.endpoint, "-j", "CLASSIFY", "--set-class", class)
-}
-
-func (r classRule) do(action iptables.Action) error {
-	return iptables.GetIptable(r.version()).RawCombinedOutput(r.args(action)...)
+	return fmt.Sprintf("%s -m comment --comment %s -j CLASSIFY --set-class %x:%x", s, r.endpoint, r.class>>16, r.class&0xffff)
 }
 
 // classRules returns the rules that an endpoint should have.
@@ -134,11 +132,23 @@ func parseClassRule(f []string) (r classRule, _ error) {
 	return r, nil
 }
 
-// changeRules makes want the rules of those endpoints for which mine is true.
-// New rules come before old ones go: of several, the last one counts.
-func changeRules(mine func(endpoint string) bool, want []classRule) error {
+// versionsOf returns in which tables there are rules among these.
+func versionsOf(rules []classRule) (versions []iptables.IPVersion) {
+	for _, version := range bothVersions {
+		if slices.ContainsFunc(rules, func(r classRule) bool { return r.version() == version }) {
+			versions = append(versions, version)
+		}
+	}
+	return versions
+}
+
+var bothVersions = []iptables.IPVersion{iptables.IPv4, iptables.IPv6}
+
+// changeRules makes want the rules of those endpoints for which mine is true, in
+// the tables of versions. To look at one costs a process.
+func changeRules(versions []iptables.IPVersion, mine func(endpoint string) bool, want []classRule) error {
 	var errs []error
-	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+	for _, version := range versions {
 		var w []classRule
 		for _, r := range want {
 			if r.version() == version {
@@ -155,60 +165,74 @@ func changeRules(mine func(endpoint string) bool, want []classRule) error {
 	return errors.Join(errs...)
 }
 
-func changeRulesOf(version iptables.IPVersion, mine func(string) bool, want []classRule) error {
-	t, err := readClassTable(version)
-	if err != nil {
-		return err
-	}
-	ipt := iptables.GetIptable(version)
-	if len(want) != 0 && !t.chain {
-		if err := ipt.RawCombinedOutput("-t", string(iptables.Mangle), "-N", classChain); err != nil {
-			return err
+// changeRulesOf does it in one transaction, since each costs the kernel a wait for
+// all its processors.
+func changeRulesOf(version iptables.IPVersion, mine func(string) bool, want []classRule) (err error) {
+	for range 3 { // Another daemon may change the chain meanwhile.
+		t, readErr := readClassTable(version)
+		if readErr != nil {
+			return readErr
 		}
-		t.chain = true
+		lines := t.change(mine, want)
+		if len(lines) == 0 {
+			return nil
+		}
+		if err = restore(version, lines); err == nil {
+			return nil
+		}
 	}
+	return err
+}
+
+// change returns the commands that change rules, and that make the chain and the
+// jump for the first rule and remove them with the last one.
+func (t classTable) change(mine func(string) bool, want []classRule) (lines []string) {
+	left := len(t.rules)
+	var add, remove []string
 	for _, r := range want {
 		if !slices.Contains(t.rules, r) {
-			if err := r.do(iptables.Append); err != nil {
-				return err
-			}
-			t.rules = append(t.rules, r)
+			add = append(add, "-A "+r.spec())
+			left++
 		}
 	}
-	if len(want) != 0 && !t.jump {
-		if err := ipt.RawCombinedOutput("-t", string(iptables.Mangle), "-A", fromChain, "-j", classChain); err != nil {
-			return err
-		}
-		t.jump = true
-	}
-	var kept []classRule
 	for _, r := range t.rules {
 		if mine(r.endpoint) && !slices.Contains(want, r) {
-			if err := r.do(iptables.Delete); err != nil {
-				return err
-			}
-			continue
-		}
-		kept = append(kept, r)
-	}
-	if len(kept) != 0 {
-		return nil
-	}
-	if t.jump {
-		if err := ipt.RawCombinedOutput("-t", string(iptables.Mangle), "-D", fromChain, "-j", classChain); err != nil {
-			return err
+			remove = append(remove, "-D "+r.spec())
+			left--
 		}
 	}
-	if t.chain {
-		return ipt.RawCombinedOutput("-t", string(iptables.Mangle), "-X", classChain)
+	line := func(needed bool, l string) {
+		if needed {
+			lines = append(lines, l)
+		}
+	}
+	line(left != 0 && !t.chain, "-N "+classChain)
+	line(left != 0 && !t.jump, "-A "+fromChain+" -j "+classChain)
+	lines = slices.Concat(lines, add, remove)
+	line(left == 0 && t.jump, "-D "+fromChain+" -j "+classChain)
+	line(left == 0 && t.chain, "-X "+classChain)
+	return lines
+}
+
+// restore changes table mangle, all or nothing. Upstream's package runs one
+// command at a time.
+func restore(version iptables.IPVersion, lines []string) error {
+	name := "iptables-restore"
+	if version == iptables.IPv6 {
+		name = "ip6tables-restore"
+	}
+	cmd := exec.Command(name, "--wait", "--noflush")
+	cmd.Stdin = strings.NewReader("*" + string(iptables.Mangle) + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %s: %w (%s)", name, strings.Join(lines, "; "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
 
 // verifyRules reads back the rules of one endpoint.
-func verifyRules(endpoint string, want []classRule) error {
+func verifyRules(versions []iptables.IPVersion, endpoint string, want []classRule) error {
 	var found []classRule
-	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+	for _, version := range versions {
 		t, err := readClassTable(version)
 		if err != nil {
 			if slices.ContainsFunc(want, func(r classRule) bool { return r.version() == version }) {
@@ -227,7 +251,7 @@ func verifyRules(endpoint string, want []classRule) error {
 	}
 	for _, r := range want {
 		if !slices.Contains(found, r) {
-			return fmt.Errorf("table mangle has no rule %s", strings.Join(r.args(iptables.Append), " "))
+			return fmt.Errorf("table mangle has no rule %s", r.spec())
 		}
 	}
 	if len(found) != len(want) {

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/libnetwork/iptables"
 	"github.com/docker/docker/libnetwork/ns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Limited is an endpoint and what it is limited to.
@@ -34,8 +35,15 @@ type knownLimits struct {
 	uncertain bool
 }
 
-func (k knownLimits) mayHaveRules() bool { return k.uncertain || k.classifies() }
-func (k knownLimits) mayHaveIfb() bool   { return k.uncertain || k.Egress != 0 }
+// mayHaveRules returns in which tables there may be rules of it.
+func (k knownLimits) mayHaveRules() []iptables.IPVersion {
+	if k.uncertain {
+		return bothVersions
+	}
+	return versionsOf(classRules(k.Endpoint, k.Settings))
+}
+
+func (k knownLimits) mayHaveIfb() bool { return k.uncertain || k.Egress != 0 }
 
 // handle is replaced by tests that work in a network namespace of their own.
 var handle = func() *netlink.Handle { return ns.NlHandle().Handle }
@@ -75,9 +83,8 @@ func Set(ep Endpoint, s Settings) error {
 	return set(ep, s, known[ep.ID].mayHaveRules())
 }
 
-// set needs to be told if the endpoint may have rules that it should not have,
-// since to look costs a process each time.
-func set(ep Endpoint, s Settings, hasRules bool) error {
+// set needs to be told where the endpoint may have rules that it should not have.
+func set(ep Endpoint, s Settings, hasRules []iptables.IPVersion) error {
 	nlh := handle()
 	w, err := look(nlh)
 	if err != nil {
@@ -87,8 +94,8 @@ func set(ep Endpoint, s Settings, hasRules bool) error {
 	known[ep.ID] = knownLimits{Limited{ep, s}, true}
 	var e Error
 	e.Ingress, e.Egress = setRates(nlh, w, ep.ID, s)
-	if s.classifies() || hasRules {
-		e.Class = setClass(ep, s)
+	if s.classifies() || len(hasRules) != 0 {
+		e.Class = setClass(ep, s, hasRules)
 	}
 	if w, err = look(nlh); err != nil {
 		return err
@@ -110,15 +117,21 @@ func set(ep Endpoint, s Settings, hasRules bool) error {
 	return nil
 }
 
-func setClass(ep Endpoint, s Settings) error {
+func setClass(ep Endpoint, s Settings, hasRules []iptables.IPVersion) error {
 	rules := classRules(ep, s)
 	if s.classifies() && len(rules) == 0 {
 		return errors.New("the endpoint has no address that its packets could be known by")
 	}
-	if err := changeRules(func(id string) bool { return id == ep.ID }, rules); err != nil {
+	versions := versionsOf(rules)
+	for _, version := range hasRules {
+		if !slices.Contains(versions, version) {
+			versions = append(versions, version)
+		}
+	}
+	if err := changeRules(versions, func(id string) bool { return id == ep.ID }, rules); err != nil {
 		return fmt.Errorf("classifying what goes out: %w", err)
 	}
-	if err := verifyRules(ep.ID, rules); err != nil {
+	if err := verifyRules(versions, ep.ID, rules); err != nil {
 		return fmt.Errorf("the class of what goes out was not applied: %w", err)
 	}
 	return nil
@@ -132,7 +145,7 @@ func notApplied(err error) error {
 }
 
 // Forget removes all that outlives the interface of an endpoint that is being
-// deleted.
+// deleted; what limits no packet any more, after it has returned.
 func Forget(endpointID string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -142,22 +155,39 @@ func Forget(endpointID string) {
 	}
 	delete(known, endpointID)
 	logger := log.G(context.TODO()).WithField("endpoint", endpointID)
-	if k.mayHaveRules() {
-		if err := changeRules(func(id string) bool { return id == endpointID }, nil); err != nil {
+	if versions := k.mayHaveRules(); len(versions) != 0 {
+		if err := changeRules(versions, func(id string) bool { return id == endpointID }, nil); err != nil {
 			logger.WithError(err).Warn("the rules for the network class of an endpoint could not be removed")
 		}
 	}
 	if k.mayHaveIfb() {
-		nlh := handle()
-		w, err := look(nlh)
-		if err == nil {
-			err = delIfb(nlh, w, endpointID)
-		}
+		// Nothing comes through it any more, and to take it down is a tenth
+		// of the life of a short container. With a socket of its own, or
+		// others would wait for the answer.
+		nlh, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
+			return
 		}
+		forgetting.Add(1)
+		go func() {
+			defer forgetting.Done()
+			defer nlh.Close()
+			w, err := look(nlh)
+			if err == nil {
+				err = delIfb(nlh, w, endpointID)
+			}
+			if err != nil {
+				logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
+			}
+		}()
 	}
 }
+
+var forgetting sync.WaitGroup
+
+// Wait returns when nothing is left of the endpoints that Forget was called for.
+func Wait() { forgetting.Wait() }
 
 // Sync is for a daemon that starts: it gives the endpoints of its running
 // containers what limits they should have, which may be none, and removes ifbs
@@ -175,17 +205,17 @@ func Sync(live []Limited) map[string]error {
 		}
 		return errs
 	}
-	hasRules := map[string]bool{}
-	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+	hasRules := map[string][]iptables.IPVersion{}
+	for _, version := range bothVersions {
 		// No iptables, no rules.
 		t, _ := readClassTable(version)
 		for _, r := range t.rules {
-			hasRules[r.endpoint] = true
+			hasRules[r.endpoint] = bothVersions
 		}
 	}
 	for _, l := range live {
 		end := w.ends[l.ID]
-		if l.IsZero() && !hasRules[l.ID] && w.ifbs[l.ID] == nil && (end == nil || w.tbf(end) == nil) {
+		if l.IsZero() && hasRules[l.ID] == nil && w.ifbs[l.ID] == nil && (end == nil || w.tbf(end) == nil) {
 			continue
 		}
 		if err := set(l.Endpoint, l.Settings, hasRules[l.ID]); err != nil {
@@ -210,7 +240,7 @@ func sweep() error {
 			errs = append(errs, delIfb(nlh, w, id))
 		}
 	}
-	for _, version := range []iptables.IPVersion{iptables.IPv4, iptables.IPv6} {
+	for _, version := range bothVersions {
 		t, err := readClassTable(version)
 		if err != nil {
 			continue
@@ -233,7 +263,7 @@ func Replay() map[string]error {
 		if !l.classifies() {
 			continue
 		}
-		if err := setClass(l.Endpoint, l.Settings); err != nil {
+		if err := setClass(l.Endpoint, l.Settings, l.mayHaveRules()); err != nil {
 			errs[id] = &Error{Class: err}
 		}
 	}

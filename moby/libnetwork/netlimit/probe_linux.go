@@ -97,11 +97,6 @@ func probeRates() error {
 }
 
 func probeClass() error {
-	ipt := iptables.GetIptable(iptables.IPv4)
 	r := classRule{endpoint: "probe", src: netip.MustParseAddr("192.0.2.1"), class: 1}
-	// Natively, as firewalld would do it in the host's namespace.
-	return errors.Join(
-		ipt.RawCombinedOutputNative("-t", string(iptables.Mangle), "-N", classChain),
-		ipt.RawCombinedOutputNative(r.args(iptables.Append)...),
-	)
+	return restore(iptables.IPv4, []string{"-N " + classChain, "-A " + r.spec()})
 }

@@ -175,6 +175,12 @@ func setEgress(nlh *netlink.Handle, w *world, id string, end netlink.Link, bits 
 	if err := setTbf(nlh, w, ifb, bits, end.Attrs().MTU); err != nil {
 		return err
 	}
+	// Only now: a qdisc for an interface that is up waits for all processors.
+	if ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := nlh.LinkSetUp(ifb); err != nil {
+			return fmt.Errorf("interface %s: %w", ifb.Attrs().Name, err)
+		}
+	}
 	if q := w.ingress(end); q != nil {
 		if ok, err := redirects(nlh, end, ifb); err != nil || ok {
 			return err
@@ -220,11 +226,6 @@ func ensureIfb(nlh *netlink.Handle, w *world, id string, end netlink.Link) (netl
 		// It is a place to queue, not an interface to talk IPv6 on. A kernel
 		// without IPv6 does not know the attribute.
 		_ = nlh.LinkSetIP6AddrGenMode(ifb, addrGenModeNone)
-	}
-	if ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
-		if err := nlh.LinkSetUp(ifb); err != nil {
-			return nil, fmt.Errorf("interface %s: %w", ifb.Attrs().Name, err)
-		}
 	}
 	return ifb, nil
 }
