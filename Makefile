@@ -167,7 +167,7 @@ integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
 HOST_DID := RandomBodies|AuthorizationPluginsSeeTheLimits|ModresourcesDoesNoMoreThanItNeeds|ModresourcesChangesAllContainersOrNone|InterruptedModresourcesChangesNothing|AnUpdateKeepsTheSeccompFilter|AStock(DaemonIsRefusedByOurCLI|CLIWorksWithOurDaemon)|CompletionAsksTheDaemon|ResourcesFileOfEachCommand|UpdateOfA.*|Parallel.*|AFaultOf(Runc|TheDisk).*|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|AConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits|AFailedUpdateLeavesTheNetworkAsItWas|Blkio(LimitFollowsTheVolume|LimitWithoutADisk)|Net(ClassAndPriorityOfABridgedContainer|RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsThatAreLostAreShownAndTriedAgain|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid)
 ITS_VERSION_TOO := |Blkio(LimitReachesEveryDisk|Rate|LimitOnBtrfs|LimitWithADiskThatIsGone|LimitNamesWhatItDoesNotReach)|AFaultOfTheKernel.*|PriorityDecidesTheShareOfTheGPU|TheShareIsOfTimeAndOfContainers|TheLowestPriorityIsServedToo|ALimitOnADiskThatIsGone.*
 ITS_VERSION_PARTLY := |^TestOnlyWhatIsNamedChanges$$/_(blkio-(read|write)|cpu|memory($$|-res)|pids)
-OTHER_VERSION_TOO := |BlkioLimitOnDisksMadeOfDisks|AFaultInMidUpdateLeavesNoMixture|AFaultBetweenTwoWritesIsTakenBack|LimitsOverALiveRestore|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|ShowCanBeFedBack|TheUpdateEventNamesWhatChanged|ABadValue.*
+OTHER_VERSION_TOO := |BlkioLimitOnDisksMadeOfDisks|BlkioLimitOnAVolumeOfLVM|AFaultInMidUpdateLeavesNoMixture|AFaultBetweenTwoWritesIsTakenBack|LimitsOverALiveRestore|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|ShowCanBeFedBack|TheUpdateEventNamesWhatChanged|ABadValue.*
 HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 FULL ?=
 
@@ -191,7 +191,7 @@ race: $(PROGRAMS)
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test
-test: $(PROGRAMS) kernel $(TOOLS)
+test: $(PROGRAMS) stock kernel $(TOOLS)
 	@rm -rf $(B)/results
 	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
 	-@$(MAKE) unit
