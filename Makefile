@@ -175,7 +175,7 @@ FULL ?=
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
 	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(AT_ONCE:1=nice -n 15) $(BIN)/vm --mode $* --cpus $(if $(AT_ONCE),$(if $(filter $*,$(HOST_MODE)),1,2),$(VM_CPUS)) --timeout 1h \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,lvm,md,bfq,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter .,$(RUN)$(FULL)),-test.skip '^Test($(HOST_DID)$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_TOO),$(OTHER_VERSION_TOO)))$$$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_PARTLY))')
+		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,lvm,md,nfs,bfq,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter .,$(RUN)$(FULL)),-test.skip '^Test($(HOST_DID)$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_TOO),$(OTHER_VERSION_TOO)))$$$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_PARTLY))')
 
 .PHONY: vm-image
 vm-image: $(PROGRAMS) kernel $(BIN)/vm

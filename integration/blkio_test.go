@@ -542,17 +542,21 @@ func remote(t *testing.T) string {
 }
 
 func TestBlkioLimitNamesWhatItDoesNotReach(t *testing.T) {
-	d := setup(t)
-	far := remote(t)
-	t.Cleanup(func() { d.RemoveAll(t) })
-	const words = "--blkio-read-limit=5242880 does not limit /far (fuse: it has no disk of this host)"
-	r := d.Docker(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", far+":/far", "busybox", "sleep", "600")
-	assert.Equal(t, r.Code, 0, r.Stderr)
-	assert.Check(t, is.Contains(r.Stderr, words))
-	r = d.Docker(t, "update", "--blkio-read-limit=6m", "box")
-	assert.Equal(t, r.Code, 0, r.Stderr)
-	assert.Check(t, is.Contains(r.Stdout, strings.Replace(words, "5242880", "6291456", 1)))
-	wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): {6 * mib, 0, 0, 0}})
+	for fs, mount := range map[string]func(*testing.T) string{"fuse": remote, "nfs": overNFS} {
+		t.Run(fs, func(t *testing.T) {
+			far := mount(t)
+			d := setup(t)
+			t.Cleanup(func() { d.RemoveAll(t) })
+			words := "--blkio-read-limit=5242880 does not limit /far (" + fs + ": it has no disk of this host)"
+			r := d.Docker(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", far+":/far", "busybox", "sleep", "600")
+			assert.Equal(t, r.Code, 0, r.Stderr)
+			assert.Check(t, is.Contains(r.Stderr, words))
+			r = d.Docker(t, "update", "--blkio-read-limit=6m", "box")
+			assert.Equal(t, r.Code, 0, r.Stderr)
+			assert.Check(t, is.Contains(r.Stdout, strings.Replace(words, "5242880", "6291456", 1)))
+			wantRates(t, d, "box", map[string]diskRates{rootDisk(t, d): {6 * mib, 0, 0, 0}})
+		})
+	}
 }
 
 func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {

@@ -46,6 +46,7 @@ var features = map[string]func() error{
 	"loop":        func() error { return node("/dev/loop-control") },
 	"dm":          func() error { return node("/dev/mapper/control") },
 	"lvm":         lvm,
+	"nfs":         nfs,
 	"fuse":        func() error { return node("/dev/fuse") },
 	"md":          func() error { return node(NewMD) },
 	"bfq":         bfq,
@@ -99,6 +100,20 @@ func MD(t testing.TB) { t.Helper(); need(t, "md") }
 
 // Fuse: file systems that a program serves.
 func Fuse(t testing.TB) { t.Helper(); need(t, "fuse") }
+
+// NFS: the kernel can mount it.
+func NFS(t testing.TB) { t.Helper(); need(t, "nfs") }
+
+func nfs() error {
+	data, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(data), "\tnfs\n") {
+		return missing{"the kernel has no nfs"}
+	}
+	return nil
+}
 
 // BFQ: the I/O scheduler that knows weights of devices.
 func BFQ(t testing.TB) { t.Helper(); need(t, "bfq") }
