@@ -641,6 +641,7 @@ func TestBlkioRate(t *testing.T) {
 		if require.Has("v2") {
 			// A new file: who has written an old one pays for it a while longer.
 			ways["buffered write"] = []string{"if=/dev/zero", "of=FILE.new", "conv=fsync"}
+			writeAtSync(t)
 		}
 	}
 	measure := func(when string, rate int64) {
@@ -742,6 +743,19 @@ func writeBack(t *testing.T, d *daemon.Daemon, folder, command string) float64 {
 	}
 	assert.Assert(t, last.bytes > first.bytes, "nothing was written to %s", disk)
 	return (last.bytes - first.bytes) / mib / last.at.Sub(first.at).Seconds()
+}
+
+// writeAtSync keeps the kernel from writing what is in the cache before it is
+// asked to: a slow machine may not fill the cache as fast as it is written.
+func writeAtSync(t *testing.T) {
+	t.Helper()
+	for name, value := range map[string]string{"dirty_ratio": "90", "dirty_background_ratio": "80", "dirty_writeback_centisecs": "0"} {
+		path := "/proc/sys/vm/" + name
+		old, err := os.ReadFile(path)
+		assert.NilError(t, err)
+		assert.NilError(t, os.WriteFile(path, []byte(value), 0o644))
+		t.Cleanup(func() { assert.Check(t, os.WriteFile(path, old, 0o644)) })
+	}
 }
 
 // uncache takes a file out of the page cache.

@@ -88,3 +88,32 @@ func TestReachable(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Assert(t, touched["daemon"] && touched["pkg/sysinfo"] && touched["client"], "%v", touched)
 }
+
+func TestUnsteadyInBoth(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		ours, stock string // "+" passes, "-" fails, the last goes on
+		unsteady    bool
+	}{
+		{"both", "--+", "++-", true},
+		{"at the last go", "---------+", "+++++++++-", true},
+		{"broken by us", "-", "++-", false},
+		{"steady in stock", "-+", "+", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			runs := map[bool]int{}
+			got, err := unsteadyInBoth([]string{"x"}, func(ours bool, _ string) (bool, error) {
+				outcomes := tc.stock
+				if ours {
+					outcomes = tc.ours
+				}
+				i := min(runs[ours], len(outcomes)-1)
+				runs[ours]++
+				return outcomes[i] == '+', nil
+			})
+			assert.NilError(t, err)
+			assert.Equal(t, len(got) == 1, tc.unsteady)
+			assert.Assert(t, runs[true] <= 10 && runs[false] <= 10)
+		})
+	}
+}
