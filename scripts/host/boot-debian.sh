@@ -40,8 +40,10 @@ docker run -d --network=none --name=box --gpu-memory=10240 --gpu-priority=50 bus
 pid=$(docker inspect --format '{{.State.Pid}}' box)
 path=$(sed -n 's/^[0-9]*:gpu:/\/sys\/fs\/cgroup\/gpu/p' /proc/$pid/cgroup)
 [ -n "$path" ] || path=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$pid/cgroup)
-cat "$path"/gpu.m*max*
-[ "$(cat "$path"/gpu.m*max* | head -n 1)" = 10240 ] && [ "$(cat "$path/gpu.priority")" = 50 ] || fail "the kernel's files"
+max=$path/gpu.memory.max
+[ -e "$max" ] || max=$path/gpu.max_mem_in_bytes
+cat "$max"
+[ "$(cat "$max")" = 10240 ] && [ "$(cat "$path/gpu.priority")" = 50 ] || fail "the kernel's files"
 docker update --gpu-memory=20480 box || fail "update"
 docker rm -f box >/dev/null
 systemctl stop docker containerd || fail "stop"
