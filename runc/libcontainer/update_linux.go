@@ -102,7 +102,7 @@ func jsonMember(data []byte, path ...string) (from, to int) {
 			found := string(data[i:end]) == name
 			from = jsonSpace(data, jsonSpace(data, end)+1) // after the colon
 			to = jsonValue(data, from)
-			if to == from {
+			if to <= from {
 				return 0, 0
 			}
 			if found {
@@ -149,7 +149,7 @@ func jsonValue(data []byte, i int) int {
 			}
 		}
 	}
-	return i
+	return len(data) // cut short, maybe after a backslash
 }
 
 // Update changes some resources of a running container, or none. change is what

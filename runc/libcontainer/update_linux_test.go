@@ -17,6 +17,7 @@ func FuzzJSONMember(f *testing.F) {
 		`{"config":{"x":"\"seccomp\":1","seccomp":[]}}`,
 		`{"config":{"secomp":1}}`, `{"config":[{"seccomp":1}]}`, `{"config":"seccomp"}`, `{}`, `[]`, `7`, ``,
 		`{"seccomp":1,"config":{}}`, `{"config":{},"seccomp":1}`, `{"config":{"seccomp":7}`, `{"config":{"seccomp":`,
+		`{"config":{"seccomp":{"a\`, `{"config":{"seccomp"`, `{"config`,
 	} {
 		f.Add([]byte(seed))
 	}
