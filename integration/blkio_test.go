@@ -613,9 +613,10 @@ func TestBlkioLimitWithoutADisk(t *testing.T) {
 // and all ways, prints them and wants them reached within 2 %; "make bench" does that.
 func TestBlkioRate(t *testing.T) {
 	d := setup(t)
-	rates, all, least := []int64{8}, os.Getenv("RATES") != "", 0.8
+	// A test has to go on beside others; a slice of the throttle's is 2 % already.
+	rates, all, least, most := []int64{8}, os.Getenv("RATES") != "", 0.8, 1.05
 	if all {
-		rates, least = nil, 0.98
+		rates, least, most = nil, 0.98, 1.02
 		for _, word := range strings.Split(os.Getenv("RATES"), ",") {
 			rate, err := strconv.ParseInt(word, 10, 32)
 			assert.NilError(t, err, "RATES")
@@ -623,8 +624,7 @@ func TestBlkioRate(t *testing.T) {
 		}
 	}
 	const seconds = 5
-	most := rates[len(rates)-1] * seconds
-	data := mounted(t, backedLoop(t, 4*most+64))
+	data := mounted(t, backedLoop(t, 4*rates[len(rates)-1]*seconds+64))
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
 	d.Must(t, "run", "-d", "--name=box", "-v", data+":/data", "busybox", "sleep", "3600")
 	for _, rate := range append(rates, 4) {
@@ -672,7 +672,7 @@ func TestBlkioRate(t *testing.T) {
 			if all {
 				record("disk", fmt.Sprintf("%d MiB/s %s", rate, way), (got/float64(rate)-1)*100)
 			}
-			if got < least*float64(rate) || got > 1.02*float64(rate) {
+			if got < least*float64(rate) || got > most*float64(rate) {
 				t.Errorf("%s %s: %.3f MiB/s, want %d", way, when, got, rate)
 			}
 		}

@@ -3,7 +3,9 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/blkiodev"
@@ -43,6 +45,23 @@ func validateLimits(r containertypes.Resources) error {
 	} {
 		if v := rate.value; v != nil && *v != unlimited && (*v < rate.least || *v > rate.most) {
 			return fmt.Errorf("invalid %s (%s) %d: must be %d to %d %s, or -1 for no limit", rate.name, rate.flag, *v, rate.least, rate.most, rate.unit)
+		}
+	}
+	// A null in a list would end in a panic, in upstream's code too.
+	if slices.Contains(r.BlkioWeightDevice, nil) {
+		return errors.New("invalid BlkioWeightDevice (--blkio-weight-device): null is not a device")
+	}
+	for _, list := range []struct {
+		name, flag string
+		devices    []*blkiodev.ThrottleDevice
+	}{
+		{"BlkioDeviceReadBps", "--device-read-bps", r.BlkioDeviceReadBps},
+		{"BlkioDeviceWriteBps", "--device-write-bps", r.BlkioDeviceWriteBps},
+		{"BlkioDeviceReadIOps", "--device-read-iops", r.BlkioDeviceReadIOps},
+		{"BlkioDeviceWriteIOps", "--device-write-iops", r.BlkioDeviceWriteIOps},
+	} {
+		if slices.Contains(list.devices, nil) {
+			return fmt.Errorf("invalid %s (%s): null is not a device", list.name, list.flag)
 		}
 	}
 	for _, devices := range [][]*blkiodev.ThrottleDevice{r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps} {

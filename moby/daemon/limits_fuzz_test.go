@@ -17,6 +17,7 @@ func FuzzValidateLimits(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"GPUMemory":10240,"GPUPriority":50}`, `{"GPUMemory":0}`, `{"GPUMemory":-1}`, `{"GPUPriority":1025}`, `{"BlkioReadLimit":1}`,
 		`{"BlkioReadIOpsLimit":4294967296}`, `{"NetEgressRate":7}`, `{"NetPriorities":[{"Interface":"","Priority":1}]}`, `{"NetClassID":4294967295}`,
+		`{"BlkioDeviceReadIOps":[null]}`, `{"BlkioWeightDevice":[null]}`,
 	} {
 		f.Add([]byte(s))
 	}

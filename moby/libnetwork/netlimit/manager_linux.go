@@ -187,7 +187,11 @@ func Forget(endpointID string) {
 var forgetting sync.WaitGroup
 
 // Wait returns when nothing is left of the endpoints that Forget was called for.
-func Wait() { forgetting.Wait() }
+func Wait() {
+	mu.Lock() // Forget adds with it.
+	defer mu.Unlock()
+	forgetting.Wait()
+}
 
 // Sync is for a daemon that starts: it gives the endpoints of its running
 // containers what limits they should have, which may be none, and removes ifbs
