@@ -87,8 +87,8 @@ func writeState(w io.Writer, state any) error {
 
 // jsonMember returns where the value of a member lies in a JSON object, whose
 // members' names have no escapes, and whose first one of a name counts; to is 0
-// if there is none. It is ten times as fast as the json package, which looks at
-// each byte several times.
+// if there is none. A json.RawMessage would do, but the package looks at each byte
+// several times: a third of the work of an update.
 func jsonMember(data []byte, path ...string) (from, to int) {
 	for _, name := range path {
 		name = `"` + name + `"`

@@ -161,8 +161,8 @@ func Forget(endpointID string) {
 		}
 	}
 	if k.mayHaveIfb() {
-		// Nothing comes through it any more, and to take it down is a tenth
-		// of the life of a short container. With a socket of its own, or
+		// Nothing comes through it any more, and to take it down takes the
+		// kernel some 20 ms. With a socket of its own, or
 		// others would wait for the answer.
 		nlh, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
