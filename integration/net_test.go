@@ -127,7 +127,7 @@ func (h netHost) classOf(t *testing.T, d *daemon.Daemon, name, addr string) stri
 // leftovers is all of the host that a limit could leave behind, as text.
 func (h netHost) leftovers(t *testing.T) string {
 	t.Helper()
-	ifbs := regexp.MustCompile(`ifb([0-9a-f]{7})`)
+	ifbs, rules := regexp.MustCompile(`ifb([0-9a-f]{7})`), regexp.MustCompile(`--comment ([0-9a-f]{64}) `)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var s strings.Builder
 		for _, cmd := range []string{
@@ -135,10 +135,13 @@ func (h netHost) leftovers(t *testing.T) string {
 		} {
 			s.WriteString(h.Must(t, strings.Fields(cmd)...))
 		}
-		// dockerd does not wait for the end of an ifb whose veth is gone.
-		going := slices.ContainsFunc(ifbs.FindAllStringSubmatch(s.String(), -1), func(ifb []string) bool {
-			return !strings.Contains(s.String(), "veth"+ifb[1])
-		})
+		// dockerd does not wait for the end of an ifb and of rules whose veth is gone.
+		gone := func(found *regexp.Regexp, veth string) bool {
+			return slices.ContainsFunc(found.FindAllStringSubmatch(s.String(), -1), func(m []string) bool {
+				return !strings.Contains(s.String(), veth+m[1])
+			})
+		}
+		going := gone(ifbs, "veth") || gone(rules, "endpoint ")
 		if going && time.Now().Before(deadline) {
 			continue
 		}

@@ -404,13 +404,33 @@ func otherWeights(dir string, named []specs.LinuxWeightDevice) (others []specs.L
 	return others
 }
 
-// withThrottles puts the rates that the container has for named devices into
-// the spec once more: upstream takes a partition, which the kernel does not, and
-// a regular file for device 0:0.
-func withThrottles(r containertypes.Resources, b *specs.LinuxBlockIO) error {
-	h := &blkiodisk.Host{Sys: "/sys"}
-	r.BlkioReadLimit, r.BlkioWriteLimit, r.BlkioReadIOpsLimit, r.BlkioWriteIOpsLimit = nil, nil, nil, nil
-	want, errs := wantThrottles(h, nil, r)
+// withThrottles puts the rates of disks into the spec. Those of named devices are
+// there already, but upstream takes a partition, which the kernel does not, and
+// a regular file for device 0:0. Those of all disks are a guess, which startBlkio
+// corrects; in most cases it is right and spares a process of the runtime.
+func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBlockIO) error {
+	r := ctr.HostConfig.Resources
+	if !hasThrottles(r) {
+		return nil
+	}
+	h, err := daemon.blkioHost(ctr)
+	if err != nil {
+		return err
+	}
+	var disks []blkiodisk.Disk
+	guess := func(path string) {
+		if path == "" {
+			return
+		}
+		if d, err := h.OfPath(path); err == nil {
+			disks = append(disks, d...)
+		}
+	}
+	guess(ctr.BaseFS)
+	for _, m := range ctr.MountPoints {
+		guess(m.Source)
+	}
+	want, errs := wantThrottles(h, disks, r)
 	if err := errors.Join(errs[:]...); err != nil {
 		return errdefs.InvalidParameter(err)
 	}
@@ -436,8 +456,10 @@ func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, 
 	if err != nil {
 		return err
 	}
-	if err := tsk.UpdateResources(ctx, &r); err != nil {
-		return errdefs.System(fmt.Errorf("cannot limit the container's disks: %w", err))
+	if r.BlockIO != nil && slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool { return len(*k.list(r.BlockIO)) > 0 }) {
+		if err := tsk.UpdateResources(ctx, &r); err != nil {
+			return errdefs.System(fmt.Errorf("cannot limit the container's disks: %w", err))
+		}
 	}
 	for _, warning := range daemon.blkioWarnings(ctr, int(tsk.Pid())) {
 		log.G(ctx).WithField("container", ctr.ID).Warn(warning)

@@ -92,7 +92,7 @@ func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) 
 		if err := net(ctx, client, ctr, s); err != nil {
 			return err
 		}
-		return withThrottles(c.HostConfig.Resources, s.Linux.Resources.BlockIO)
+		return daemon.withThrottles(c, s.Linux.Resources.BlockIO)
 	}
 }
 

@@ -31,7 +31,7 @@ import (
 
 // What enforces the network limits of a container depends on its network:
 //
-//	bridge     netlimit.Set for each endpoint, before the container is in it
+//	bridge     netlimit.Set for each endpoint, before the container's program runs
 //	host, v1   net_cls.classid and net_prio.ifpriomap, written by the runtime
 //	host, v2   netlimit.SetCgroup
 //	others     nothing: refused
@@ -241,35 +241,79 @@ func specNetwork(limits containertypes.Resources, gone map[string]uint32) *specs
 	return n
 }
 
-// limitEndpoint is called when an endpoint is made, before the container is put
-// into it: no packet goes without.
-func (daemon *Daemon) limitEndpoint(ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) error {
+// endpointLimits are the limits of the endpoints of a container that is being
+// started, while they are being set. It is known to a context.
+type endpointLimits struct{ waits []func() error }
+
+type endpointLimitsKey struct{}
+
+// beginEndpoints returns the context to connect a container with whose program
+// does not run yet, and a function that then waits until its limits are in force.
+func beginEndpoints(ctx context.Context) (context.Context, func() error) {
+	limits := &endpointLimits{}
+	return context.WithValue(ctx, endpointLimitsKey{}, limits), func() error {
+		netlimit.Settle()
+		var errs []error
+		for _, wait := range limits.waits {
+			errs = append(errs, wait())
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// limitEndpoint is called when an endpoint is made. No packet of the container's
+// program goes without: a container that runs is not in it yet, and one that is
+// being started waits for what [beginEndpoints] returned.
+func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) error {
 	limits := netLimits(ctr.HostConfig.Resources)
 	flags := limitFlags(limits)
+	refused := func(err error) error {
+		if err == nil {
+			return nil
+		}
+		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
+	}
+	starting, _ := ctx.Value(endpointLimitsKey{}).(*endpointLimits)
+	if starting == nil {
+		netlimit.Settle()
+	}
 	if flags == "" {
 		return nil
 	}
 	err := canEnforceOn(n)
 	if err == nil && n.Type() == "bridge" {
-		err = setEndpoint(daemon.config(), ep, netSettings(limits))
-	}
-	if err != nil {
-		if ctr.State.Running {
-			// Connecting has put the network in here already.
-			delete(ctr.NetworkSettings.Networks, n.Name())
+		e := limitedEndpoint(ep)
+		s := netSettings(limits)
+		switch err = canSet(daemon.config(), e, s); {
+		case err != nil:
+		case starting != nil:
+			wait := netlimit.Begin(e, s)
+			starting.waits = append(starting.waits, func() error { return refused(wait()) })
+		default:
+			err = netlimit.Set(e, s)
 		}
-		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
 	}
-	return nil
+	if err != nil && ctr.State.Running {
+		// Connecting has put the network in here already.
+		delete(ctr.NetworkSettings.Networks, n.Name())
+	}
+	return refused(err)
 }
 
 func setEndpoint(daemonCfg *configStore, ep *libnetwork.Endpoint, s netlimit.Settings) error {
 	e := limitedEndpoint(ep)
+	if err := canSet(daemonCfg, e, s); err != nil {
+		return err
+	}
+	return netlimit.Set(e, s)
+}
+
+func canSet(daemonCfg *configStore, e netlimit.Endpoint, s netlimit.Settings) error {
 	classifies := s.Class != 0 || len(s.Priorities) > 0
 	if classifies && !daemonCfg.EnableIP6Tables && slices.ContainsFunc(e.Addrs, netip.Addr.Is6) {
 		return errors.New("for the IPv6 address it takes an ip6tables rule, and dockerd runs with --ip6tables=false")
 	}
-	return netlimit.Set(e, s)
+	return nil
 }
 
 func limitedEndpoint(ep *libnetwork.Endpoint) netlimit.Endpoint {

@@ -67,12 +67,21 @@ type classTable struct {
 	chain, jump bool
 }
 
+// tables is what was last seen, or made, of each table. It is guarded by mu.
+var tables = map[iptables.IPVersion]classTable{}
+
+// readClassTable costs a process.
 func readClassTable(version iptables.IPVersion) (classTable, error) {
+	delete(tables, version)
 	out, err := iptables.GetIptable(version).Raw("-t", string(iptables.Mangle), "-S")
 	if err != nil {
 		return classTable{}, err
 	}
-	return parseClassTable(string(out))
+	t, err := parseClassTable(string(out))
+	if err == nil {
+		tables[version] = t
+	}
+	return t, err
 }
 
 // parseClassTable reads the output of `iptables -t mangle -S`. A rule in our
@@ -145,7 +154,7 @@ func versionsOf(rules []classRule) (versions []iptables.IPVersion) {
 var bothVersions = []iptables.IPVersion{iptables.IPv4, iptables.IPv6}
 
 // changeRules makes want the rules of those endpoints for which mine is true, in
-// the tables of versions. To look at one costs a process.
+// the tables of versions.
 func changeRules(versions []iptables.IPVersion, mine func(endpoint string) bool, want []classRule) error {
 	var errs []error
 	for _, version := range versions {
@@ -167,51 +176,63 @@ func changeRules(versions []iptables.IPVersion, mine func(endpoint string) bool,
 
 // changeRulesOf does it in one transaction, since each costs the kernel a wait for
 // all its processors.
+//
+// It begins with what is believed of the table. What somebody else did to it
+// meanwhile makes the transaction fail: a chain that is there, is not there, or
+// is not empty. Only that a rule or the jump is missing does not; see setClass.
 func changeRulesOf(version iptables.IPVersion, mine func(string) bool, want []classRule) (err error) {
+	t, believed := tables[version]
 	for range 3 { // Another daemon may change the chain meanwhile.
-		t, readErr := readClassTable(version)
-		if readErr != nil {
-			return readErr
+		lines, after := t.change(mine, want)
+		if !believed || len(lines) == 0 {
+			if t, err = readClassTable(version); err != nil {
+				return err
+			}
+			lines, after = t.change(mine, want)
 		}
-		lines := t.change(mine, want)
 		if len(lines) == 0 {
 			return nil
 		}
 		if err = restore(version, lines); err == nil {
+			tables[version] = after
 			return nil
 		}
+		delete(tables, version)
+		believed = false
 	}
 	return err
 }
 
 // change returns the commands that change rules, and that make the chain and the
-// jump for the first rule and remove them with the last one.
-func (t classTable) change(mine func(string) bool, want []classRule) (lines []string) {
-	left := len(t.rules)
+// jump for the first rule and remove them with the last one, and what comes of it.
+func (t classTable) change(mine func(string) bool, want []classRule) (lines []string, after classTable) {
 	var add, remove []string
-	for _, r := range want {
-		if !slices.Contains(t.rules, r) {
-			add = append(add, "-A "+r.spec())
-			left++
-		}
-	}
 	for _, r := range t.rules {
 		if mine(r.endpoint) && !slices.Contains(want, r) {
 			remove = append(remove, "-D "+r.spec())
-			left--
+		} else {
+			after.rules = append(after.rules, r)
 		}
 	}
+	for _, r := range want {
+		if !slices.Contains(t.rules, r) {
+			add = append(add, "-A "+r.spec())
+			after.rules = append(after.rules, r)
+		}
+	}
+	after.chain = len(after.rules) != 0
+	after.jump = after.chain
 	line := func(needed bool, l string) {
 		if needed {
 			lines = append(lines, l)
 		}
 	}
-	line(left != 0 && !t.chain, "-N "+classChain)
-	line(left != 0 && !t.jump, "-A "+fromChain+" -j "+classChain)
+	line(after.chain && !t.chain, "-N "+classChain)
+	line(after.jump && !t.jump, "-A "+fromChain+" -j "+classChain)
 	lines = slices.Concat(lines, add, remove)
-	line(left == 0 && t.jump, "-D "+fromChain+" -j "+classChain)
-	line(left == 0 && t.chain, "-X "+classChain)
-	return lines
+	line(!after.jump && t.jump, "-D "+fromChain+" -j "+classChain)
+	line(!after.chain && t.chain, "-X "+classChain)
+	return lines, after
 }
 
 // restore changes table mangle, all or nothing. Upstream's package runs one

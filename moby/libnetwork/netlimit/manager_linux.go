@@ -128,13 +128,17 @@ func setClass(ep Endpoint, s Settings, hasRules []iptables.IPVersion) error {
 			versions = append(versions, version)
 		}
 	}
-	if err := changeRules(versions, func(id string) bool { return id == ep.ID }, rules); err != nil {
-		return fmt.Errorf("classifying what goes out: %w", err)
+	var err error
+	for range 2 { // The first time may begin with what is no longer so.
+		if err := changeRules(versions, func(id string) bool { return id == ep.ID }, rules); err != nil {
+			return fmt.Errorf("classifying what goes out: %w", err)
+		}
+		if err = verifyRules(versions, ep.ID, rules); err == nil {
+			return nil
+		}
+		clear(tables)
 	}
-	if err := verifyRules(versions, ep.ID, rules); err != nil {
-		return fmt.Errorf("the class of what goes out was not applied: %w", err)
-	}
-	return nil
+	return fmt.Errorf("the class of what goes out was not applied: %w", err)
 }
 
 func notApplied(err error) error {
@@ -144,53 +148,99 @@ func notApplied(err error) error {
 	return err
 }
 
+// Begin does what [Set] does for a new endpoint, while its caller goes on to
+// connect it. What it returns waits for the end.
+func Begin(ep Endpoint, s Settings) (wait func() error) {
+	mu.Lock()
+	// Forget has to find it from now on.
+	known[ep.ID] = knownLimits{Limited{ep, s}, true}
+	mu.Unlock()
+	done := make(chan error, 1)
+	inBackground(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, ok := known[ep.ID]; !ok {
+			done <- errors.New("the endpoint was deleted")
+			return
+		}
+		done <- set(ep, s, nil)
+	})
+	return func() error { return <-done }
+}
+
+// inBackground is replaced by tests, whose thread is in another network.
+var inBackground = func(f func()) { go f() }
+
 // Forget removes all that outlives the interface of an endpoint that is being
-// deleted; what limits no packet any more, after it has returned.
+// deleted. It returns before that is done, since the kernel takes some 10 ms for
+// the rules and 20 ms for an ifb: see [Settle] and [Wait].
 func Forget(endpointID string) {
 	mu.Lock()
-	defer mu.Unlock()
 	k, ok := known[endpointID]
+	delete(known, endpointID)
+	mu.Unlock()
 	if !ok {
 		return
 	}
-	delete(known, endpointID)
 	logger := log.G(context.TODO()).WithField("endpoint", endpointID)
-	if versions := k.mayHaveRules(); len(versions) != 0 {
-		if err := changeRules(versions, func(id string) bool { return id == endpointID }, nil); err != nil {
-			logger.WithError(err).Warn("the rules for the network class of an endpoint could not be removed")
-		}
+	// With a socket of its own, or others would wait for the answer.
+	nlh, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
 	}
-	if k.mayHaveIfb() {
-		// Nothing comes through it any more, and to take it down takes the
-		// kernel some 20 ms. With a socket of its own, or
-		// others would wait for the answer.
-		nlh, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
+	forgetting.Lock()
+	forgetting.rules.Add(1)
+	forgetting.ifbs.Add(1)
+	forgetting.Unlock()
+	inBackground(func() {
+		defer forgetting.ifbs.Done()
+		if versions := k.mayHaveRules(); len(versions) != 0 {
+			mu.Lock()
+			err := changeRules(versions, func(id string) bool { return id == endpointID }, nil)
+			mu.Unlock()
+			if err != nil {
+				logger.WithError(err).Warn("the rules for the network class of an endpoint could not be removed")
+			}
+		}
+		forgetting.rules.Done()
+		if nlh == nil {
 			return
 		}
-		forgetting.Add(1)
-		go func() {
-			defer forgetting.Done()
-			defer nlh.Close()
-			w, err := look(nlh)
-			if err == nil {
-				err = delIfb(nlh, w, endpointID)
-			}
-			if err != nil {
-				logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
-			}
-		}()
-	}
+		defer nlh.Close()
+		if !k.mayHaveIfb() {
+			return
+		}
+		w, err := look(nlh)
+		if err == nil {
+			err = delIfb(nlh, w, endpointID)
+		}
+		if err != nil {
+			logger.WithError(err).Warn("the ifb of an endpoint could not be removed")
+		}
+	})
 }
 
-var forgetting sync.WaitGroup
+// forgetting counts what Forget has not removed yet. Its lock keeps one from
+// being added while somebody waits for none.
+var forgetting struct {
+	sync.Mutex
+	rules, ifbs sync.WaitGroup
+}
 
-// Wait returns when nothing is left of the endpoints that Forget was called for.
+// Settle returns when no rule is left of the endpoints that Forget was called
+// for. Until then a new endpoint with the address of one of them is classified
+// as that was, so its container must not run before.
+func Settle() {
+	forgetting.Lock()
+	defer forgetting.Unlock()
+	forgetting.rules.Wait()
+}
+
+// Wait returns when nothing at all is left of them.
 func Wait() {
-	mu.Lock() // Forget adds with it.
-	defer mu.Unlock()
-	forgetting.Wait()
+	forgetting.Lock()
+	defer forgetting.Unlock()
+	forgetting.ifbs.Wait()
 }
 
 // Sync is for a daemon that starts: it gives the endpoints of its running

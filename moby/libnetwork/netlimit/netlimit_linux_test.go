@@ -52,11 +52,13 @@ func newTestEnd(t *testing.T, id string) *testEnd {
 	assert.NilError(t, err)
 	e.nlh, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	assert.NilError(t, err)
-	old := handle
+	old, oldInBackground := handle, inBackground
+	inBackground = func(f func()) { f() }
+	clear(tables)
 	handle = func() *netlink.Handle { return e.nlh }
 	t.Cleanup(func() {
 		Wait()
-		handle = old
+		handle, inBackground = old, oldInBackground
 		e.nlh.Close()
 		e.ctr.Close()
 		e.host.Close()
@@ -248,6 +250,70 @@ func TestClassRules(t *testing.T) {
 	Forget(ep.ID)
 	assert.NilError(t, Set(other, Settings{}))
 	assert.Equal(t, e.state(t), before)
+}
+
+// What is believed of a table is no longer so.
+func TestOthersChangeTheTable(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	before := e.state(t)
+	iptables := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("iptables", append([]string{"-t", "mangle"}, args...)...).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+	}
+	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
+	other := Endpoint{ID: "ep2", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
+	s := Settings{Class: 7}
+	set := func(ep Endpoint) {
+		t.Helper()
+		assert.NilError(t, Set(ep, s))
+		for _, want := range []string{"-j DOCKER-NETCLASS", "--comment " + ep.ID + " "} {
+			assert.Equal(t, strings.Count(e.state(t), want), 1, want)
+		}
+	}
+	set(ep)
+	iptables("-F") // all, with the jump
+	set(ep)
+	iptables("-F")
+	iptables("-X")
+	set(other)
+	iptables("-D", fromChain, "-j", classChain)
+	set(ep)
+
+	iptables("-A", classChain, "-s", "192.0.2.4", "-m", "comment", "--comment", "ep3", "-j", "CLASSIFY", "--set-class", "0:7")
+	Forget(ep.ID)
+	Forget(other.ID)
+	assert.Check(t, is.Contains(e.state(t), "--comment ep3"))
+	assert.Check(t, !strings.Contains(e.state(t), "--comment ep1"))
+	iptables("-F", classChain)
+	set(ep)
+	iptables("-D", classChain, "1")
+	Forget(ep.ID)
+	assert.Equal(t, e.state(t), before)
+}
+
+func TestBegin(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	before := e.state(t)
+	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
+	s := Settings{Egress: 8e6, Ingress: 8e6, Class: 7}
+	assert.NilError(t, Begin(ep, s)())
+	set := e.state(t)
+	assert.Check(t, is.Contains(set, "--comment ep1 "))
+	assert.Equal(t, strings.Count(set, "\ntbf "), 2)
+	assert.NilError(t, Set(ep, Settings{}))
+
+	// The endpoint is deleted before its turn comes.
+	var begun func()
+	inBackground = func(f func()) { begun = f }
+	wait := Begin(ep, s)
+	inBackground = func(f func()) { f() }
+	Forget(ep.ID)
+	begun()
+	assert.ErrorContains(t, wait(), "deleted")
+	assert.Equal(t, e.state(t), before)
+
+	assert.ErrorContains(t, Begin(Endpoint{ID: "nosuch"}, s)(), "nosuch")
 }
 
 func TestSyncRemovesWhatIsLeftOver(t *testing.T) {
