@@ -396,6 +396,30 @@ func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
 	assert.Equal(t, h.leftovers(t), clean)
 }
 
+// dockerd limits an endpoint while it goes on to start the container, and removes
+// the rules of one that has ended while the next one gets its address.
+func TestTheFirstPacketOfAProgramHasItsClassAndNoOther(t *testing.T) {
+	h, d := setupNet(t)
+	clean := h.leftovers(t)
+	d.Must(t, "network", "create", "--subnet=172.30.9.0/24", "n")
+	for range 5 {
+		for _, flags := range [][]string{{"--net-classid=10:1"}, {"--net-classid=10:3", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 8)}, nil} {
+			before := h.sent(t)
+			d.Must(t, append(append([]string{"run", "--rm", "--network=n", "--ip=172.30.9.9"}, flags...), "busybox", "ping", "-c1", "-W5", outside4)...)
+			after := h.sent(t)
+			for _, class := range []string{"10:1", "10:3"} {
+				want := 0
+				if flags != nil && flags[0] == "--net-classid="+class {
+					want = 1
+				}
+				assert.Equal(t, after[class]-before[class], want, "%s, %v", class, flags)
+			}
+		}
+	}
+	d.Must(t, "network", "rm", "n")
+	assert.Equal(t, h.leftovers(t), clean)
+}
+
 // The kernel refuses a part of the update, as in
 // TestAnUpdateRefusedByTheKernelIsTakenBack, after the network was changed.
 func TestAFailedUpdateLeavesTheNetworkAsItWas(t *testing.T) {

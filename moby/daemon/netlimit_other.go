@@ -27,10 +27,6 @@ func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo
 
 func (*Daemon) checkNetUpdate(*container.Container, containertypes.Resources) error { return nil }
 
-func beginEndpoints(ctx context.Context) (context.Context, func() error) {
-	return ctx, func() error { return nil }
-}
-
 func (*Daemon) limitEndpoint(context.Context, *container.Container, *libnetwork.Network, *libnetwork.Endpoint) error {
 	return nil
 }

@@ -316,6 +316,25 @@ func TestBegin(t *testing.T) {
 	assert.ErrorContains(t, Begin(Endpoint{ID: "nosuch"}, s)(), "nosuch")
 }
 
+func TestSettleWaitsForTheRulesToGo(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
+	assert.NilError(t, Set(ep, Settings{Class: 7}))
+	var forget func()
+	inBackground = func(f func()) { forget = f }
+	Forget(ep.ID)
+	settled := make(chan struct{})
+	go func() { Settle(); close(settled) }()
+	select {
+	case <-settled:
+		t.Fatal("settled, with the rule still there")
+	case <-time.After(100 * time.Millisecond):
+	}
+	forget()
+	<-settled
+	assert.Check(t, !strings.Contains(e.state(t), "--comment"))
+}
+
 func TestSyncRemovesWhatIsLeftOver(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
