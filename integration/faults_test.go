@@ -87,21 +87,39 @@ func inForce(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk str
 func agree(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk string) settings {
 	t.Helper()
 	s, id := inForce(t, d, name, withGPU, disk), d.Inspect(t, name).ID
-	var saved struct{ PidsLimit, Memory int64 }
+	var saved struct{ PidsLimit, Memory, GPUPriority, GPUMemory, BlkioReadLimit int64 }
 	readJSON(t, d.HostConfigFile(id), &saved)
-	assert.Equal(t, saved.PidsLimit, s.pids, "hostconfig.json differs from the kernel")
-	assert.Equal(t, saved.Memory, s.memory, "hostconfig.json differs from the kernel")
 	var state struct {
 		Config struct {
 			Cgroups struct {
-				PidsLimit int64 `json:"pids_limit"`
-				Memory    int64 `json:"memory"`
+				PidsLimit   int64 `json:"pids_limit"`
+				Memory      int64 `json:"memory"`
+				GPUPriority int64 `json:"gpu_priority"`
+				GPUMemory   int64 `json:"gpu_memory"`
+				ReadBps     []struct {
+					Major, Minor int
+					Rate         int64
+				} `json:"blkio_throttle_read_bps_device"`
 			} `json:"cgroups"`
 		} `json:"config"`
 	}
 	readJSON(t, d.StateFile(id), &state)
-	assert.Equal(t, state.Config.Cgroups.PidsLimit, s.pids, "state.json differs from the kernel")
-	assert.Equal(t, state.Config.Cgroups.Memory, s.memory, "state.json differs from the kernel")
+	inState := settings{pids: state.Config.Cgroups.PidsLimit, memory: state.Config.Cgroups.Memory}
+	onDisk := settings{pids: saved.PidsLimit, memory: saved.Memory}
+	if withGPU {
+		onDisk.priority, onDisk.gpu = saved.GPUPriority, saved.GPUMemory
+		inState.priority, inState.gpu = state.Config.Cgroups.GPUPriority, state.Config.Cgroups.GPUMemory
+	}
+	if disk != "" {
+		onDisk.disk = saved.BlkioReadLimit
+		for _, r := range state.Config.Cgroups.ReadBps {
+			if fmt.Sprintf("%d:%d", r.Major, r.Minor) == disk {
+				inState.disk = r.Rate
+			}
+		}
+	}
+	assert.Equal(t, onDisk, s, "hostconfig.json differs from the kernel")
+	assert.Equal(t, inState, s, "state.json differs from the kernel")
 	return s
 }
 

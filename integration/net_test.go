@@ -697,8 +697,10 @@ func TestNetLimitsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
-	_, d := setupNet(t)
+	h, d := setupNet(t)
 	d.Must(t, "network", "create", "-d", "macvlan", "-o", "parent="+uplink, "mac")
+	h.Must(t, "ip", "link", "add", "forip", "type", "dummy")
+	d.Must(t, "network", "create", "-d", "ipvlan", "-o", "parent=forip", "ipv")
 	d.Must(t, "run", "-d", "--name", "c1", "busybox", "sleep", "inf")
 	for _, tc := range []struct{ args, words string }{
 		{"--network=none --net-egress-rate=8mbit", "--net-egress-rate=8000000 no network"},
@@ -708,6 +710,7 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 		{"--network=host --net-egress-rate=8mbit", "--net-egress-rate=8000000 --network=host use a bridge network"},
 		{"--network=mac --net-egress-rate=8mbit", "--net-egress-rate=8000000 mac macvlan CAP_NET_ADMIN bridge"},
 		{"--network=mac --net-classid=10:1", "--net-classid=10:1 mac macvlan bridge"},
+		{"--network=ipv --net-ingress-rate=8mbit", "--net-ingress-rate=8000000 ipv ipvlan CAP_NET_ADMIN bridge"},
 		{"--net-egress-rate=1000", "--net-egress-rate=1000 too low MTU 6072"},
 		{"--net-prio=nosuch0:1", "--net-prio=nosuch0:1 nosuch0"},
 	} {
@@ -718,9 +721,15 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 		}
 		wantWords(t, r.Stderr, strings.Fields(tc.words)...)
 	}
+	// A restart policy does not try again.
+	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--net-egress-rate=1000", "busybox", "true")
+	assert.Check(t, r.Code != 0)
+	time.Sleep(2 * time.Second)
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"), "created 0")
+
 	// Not live either, and then the container is not connected.
 	d.Must(t, "update", "--net-egress-rate=8mbit", "c1")
-	r := d.Docker(t, "network", "connect", "mac", "c1")
+	r = d.Docker(t, "network", "connect", "mac", "c1")
 	if r.Code == 0 {
 		t.Error("a limited container was connected to a macvlan network")
 	}

@@ -10,6 +10,7 @@
 #   run-vm   the same in the VM, cgroup v1 and v2               15 min
 #   update   modresources against upstream's docker update       3 min
 #   disk     rates of disks                                      4 min
+#   disk-vm  the same and cached writes, in the VM, cgroup v2    5 min
 #   net      rates of networks                                  10 min
 #   gem      what the controller costs a buffer                 30 min
 #
@@ -72,11 +73,16 @@ part_run-vm() {
 
 part_update() { BENCH_CONTAINERS=100 go test -count=1 -timeout=30m -v -run '^TestBenchModresources$' ./integration; }
 part_disk() { RATES=1,8,64 go test -count=1 -timeout=30m -v -run '^TestBlkioRate$' ./integration; }
+
+part_disk-vm() {
+	.build/bin/vm --mode v2 --cpus 2 --timeout 1h --env BENCH_FIGURE=disk-v2 --env RATES=1,8,64 --env MUST=root,binaries,loop,v2 \
+		-- integration.test -test.v -test.run '^TestBlkioRate$'
+}
 part_net() { BENCH=1 MUST=root,binaries,net-rate go test -count=1 -timeout=1h -v -run '^TestBenchNetRates$' ./integration; }
 part_gem() { scripts/kernel/bench.sh; }
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(build run run-vm update disk net gem)
+[ $# -gt 0 ] || parts=(build run run-vm update disk disk-vm net gem)
 mkdir -p .build/bench
 go build -o .build/bin/performance ./scripts/performance || exit
 failed=()

@@ -31,7 +31,7 @@ import (
 
 // What enforces the network limits of a container depends on its network:
 //
-//	bridge     netlimit.Set for each endpoint, before the container's program runs
+//	bridge     netlimit.Begin, or Set, for each endpoint, before the container's program runs
 //	host, v1   net_cls.classid and net_prio.ifpriomap, written by the runtime
 //	host, v2   netlimit.SetCgroup
 //	others     nothing: refused
@@ -257,7 +257,11 @@ func beginEndpoints(ctx context.Context) (context.Context, func() error) {
 		for _, wait := range limits.waits {
 			errs = append(errs, wait())
 		}
-		return errors.Join(errs...)
+		if err := errors.Join(errs...); err != nil {
+			// Without these words a restart policy tries again and again.
+			return fmt.Errorf("%s: %w", errSetupNetworking, err)
+		}
+		return nil
 	}
 }
 

@@ -144,9 +144,11 @@ func (daemon *Daemon) reapplyNet(containerID string) {
 // applyNet puts all network limits of a container in force that dockerd itself
 // enforces, if it runs, and returns where it tried to.
 func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
+	// All the time, or it may end meanwhile and leave the limits of an endpoint
+	// that is no more.
 	ctr.Lock()
+	defer ctr.Unlock()
 	limits, mode, running, pid := netLimits(ctr.HostConfig.Resources), ctr.HostConfig.NetworkMode, ctr.State.Running, ctr.State.Pid
-	ctr.Unlock()
 	tried := map[lostOn]bool{}
 	note := func(endpoint, network string, err error) {
 		on := lostOn{ctr.ID, endpoint, network}

@@ -180,9 +180,29 @@ fails() { printf '  no     %s: %s\n' "$1" "$2"; }
 if [ $lacks -eq 0 ]; then works "--gpu-memory, --gpu-priority"; else fails "--gpu-memory, --gpu-priority" "see LACKS above; Docker refuses them"; fi
 if controller memory memory && all MEMCG; then works "--memory"; else fails "--memory" "$missing"; fi
 if controller blkio io && all BLK_CGROUP BLK_DEV_THROTTLING; then
-	works "--device-read-bps and the like"
+	works "--blkio-read-limit, --device-read-bps and the like"
 else
-	fails "--device-read-bps and the like" "$missing"
+	fails "--blkio-read-limit, --device-read-bps and the like" "$missing"
+fi
+# What dockerd itself tries out before it takes one of these (docker info shows it).
+rates="--net-egress-rate, --net-ingress-rate"
+if all NET_SCHED NET_SCH_TBF NET_SCH_INGRESS NET_CLS_U32 NET_ACT_MIRRED IFB; then works "$rates"; else fails "$rates" "$missing"; fi
+class="--net-classid, --net-prio on bridge networks"
+if [ -z "$(program iptables)" ]; then
+	fails "$class" "no iptables in PATH"
+elif all NETFILTER_XT_TARGET_CLASSIFY NETFILTER_XT_MATCH_COMMENT; then
+	works "$class"
+else
+	fails "$class" "$missing"
+fi
+if [ "$mode" = v2 ]; then
+	class="--net-classid, --net-prio with --network=host"
+	if all BPF_SYSCALL CGROUP_BPF; then works "$class"; else fails "$class" "$missing"; fi
+else
+	for pair in net_cls:--net-classid net_prio:--net-prio; do
+		class="${pair#*:} with --network=host"
+		if controller "${pair%%:*}" ""; then works "$class"; else fails "$class" "$missing"; fi
+	done
 fi
 if [ $lacks -gt 0 ]; then
 	echo "GPU limits will NOT work: $lacks thing(s) missing"

@@ -25,7 +25,8 @@ const (
 	v1      = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup /sys/fs/cgroup/blkio cgroup rw,blkio 0 0\n"
 	v1gpu   = v1 + "gpu /sys/fs/cgroup/gpu cgroup rw,gpu 0 0\n"
 	v2      = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n"
-	kconfig = "CONFIG_CGROUP_GPU=y\nCONFIG_DRM=m\nCONFIG_DRM_SCHED=m\nCONFIG_MEMCG=y\nCONFIG_BLK_CGROUP=y\nCONFIG_BLK_DEV_THROTTLING=y\n"
+	kconfig = "CONFIG_CGROUP_GPU=y\nCONFIG_DRM=m\nCONFIG_DRM_SCHED=m\nCONFIG_MEMCG=y\nCONFIG_BLK_CGROUP=y\nCONFIG_BLK_DEV_THROTTLING=y\n" +
+		"CONFIG_NET_SCHED=y\nCONFIG_NET_SCH_TBF=m\nCONFIG_NET_SCH_INGRESS=m\nCONFIG_NET_CLS_U32=m\nCONFIG_NET_ACT_MIRRED=m\nCONFIG_IFB=m\n"
 	ourRunc = `echo '{"annotations": {"io.github.gpu-cgroup.unified-v1": "gpu.memory.max,gpu.priority"}}'`
 )
 
@@ -100,7 +101,7 @@ func TestCheckHost(t *testing.T) {
 		code     int
 		want     []string
 	}{
-		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --device-read-bps", "renderD128"}},
+		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: no iptables", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "renderD128"}},
 		{name: "v1", files: map[string]string{"proc/mounts": v1gpu}, want: []string{"ok     cgroup v1", "v1 gpu hierarchy at /sys/fs/cgroup/gpu", "GPU limits will work"}},
 		{name: "hybrid", files: map[string]string{"proc/mounts": v1gpu + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"}, want: []string{"(hybrid)"}},
 		{name: "not mounted", files: map[string]string{"proc/mounts": v1}, code: 1, want: []string{"LACKS  the v1 gpu hierarchy is not mounted", "gpu-cgroup-v1.service"}},
@@ -108,7 +109,7 @@ func TestCheckHost(t *testing.T) {
 		{name: "mounted elsewhere", files: map[string]string{"proc/mounts": v1 + "gpu /gpu cgroup rw,gpu 0 0\n", "gpu/gpu.usage_in_bytes": "0"}, want: []string{"note   gpu is mounted at /gpu"}},
 		{name: "kept from v1", files: map[string]string{"proc/mounts": v1, "proc/cmdline": "quiet cgroup_no_v1=all\n"}, code: 1, want: []string{"boot without cgroup_no_v1="}},
 		{name: "stock kernel", files: map[string]string{"proc/cgroups": noGPU, "boot/config-6.1.0-test": "CONFIG_DRM=m\n"}, code: 1,
-			want: []string{"LACKS  the kernel has no gpu controller", "make deb-kernel", "no     --gpu-memory", "no     --memory: CONFIG_MEMCG", "no     --device-read-bps and the like: CONFIG_BLK_CGROUP"}},
+			want: []string{"LACKS  the kernel has no gpu controller", "make deb-kernel", "no     --gpu-memory", "no     --memory: CONFIG_MEMCG", "no     --blkio-read-limit, --device-read-bps and the like: CONFIG_BLK_CGROUP"}},
 		{name: "config of another kernel", files: map[string]string{"proc/cgroups": noGPU}, code: 1, want: []string{"boot the kernel that the config belongs to"}},
 		{name: "switched off", files: map[string]string{"proc/cgroups": strings.Replace(withGPU, "gpu\t0\t1\t1", "gpu\t0\t1\t0", 1)}, code: 1, want: []string{"LACKS  the gpu controller is switched off", "cgroup_disable=gpu"}},
 		{name: "held by v1", files: map[string]string{"proc/mounts": v2 + "gpu /mnt cgroup rw,gpu 0 0\n"}, code: 1, want: []string{"LACKS  gpu is held by a v1 hierarchy at /mnt"}},

@@ -62,6 +62,10 @@ var figures = []figure{
 			"reach a high rate at once: the best of up to three tries is taken.",
 	},
 	{
+		id: "disk-v2", title: "Rates of disks, in the VM, cgroup v2", unit: "% off the limit", goal: 2, goalSide: within, format: "%+.2f",
+		text: "The same on cgroup v2, where cached writes count too: what the kernel writes back, by io.stat.",
+	},
+	{
 		id: "net", title: "Rates of networks", unit: "% off the limit", goal: 3, goalSide: within, format: "%+.2f",
 		text: "TCP streams of 5 s, at 8 Mbit/s of 30 s, between a container and the host or another container; counted as frames, as tc counts.",
 	},

@@ -15,7 +15,8 @@ import (
 )
 
 // classChain holds all our rules. It exists, with the jump to it, only while
-// there is a rule.
+// there is a rule; where two daemons share a network namespace it may be there,
+// empty, until the next rule comes and goes.
 const classChain = "DOCKER-NETCLASS"
 
 const fromChain = "POSTROUTING"
@@ -179,7 +180,8 @@ func changeRules(versions []iptables.IPVersion, mine func(endpoint string) bool,
 //
 // It begins with what is believed of the table. What somebody else did to it
 // meanwhile makes the transaction fail: a chain that is there, is not there, or
-// is not empty. Only that a rule or the jump is missing does not; see setClass.
+// is not empty. Only that a rule of another endpoint or the jump is missing does
+// not; setClass finds out about the jump.
 func changeRulesOf(version iptables.IPVersion, mine func(string) bool, want []classRule) (err error) {
 	t, believed := tables[version]
 	for range 3 { // Another daemon may change the chain meanwhile.

@@ -149,7 +149,8 @@ func notApplied(err error) error {
 }
 
 // Begin does what [Set] does for a new endpoint, while its caller goes on to
-// connect it. What it returns waits for the end.
+// connect it. What it returns waits for the end. (It waits itself while another
+// endpoint is being changed.)
 func Begin(ep Endpoint, s Settings) (wait func() error) {
 	mu.Lock()
 	// Forget has to find it from now on.
