@@ -75,6 +75,7 @@ ok docker modresources --dry-run --gpu-priority=-200 web db
 ok docker modresources --format '{{.Container}} {{.Resource}}: {{.Old}} -> {{.New}}' --gpu-priority=-200 --container=web db
 no docker modresources --gpu-memory=1g web nobody
 ok docker inspect --format '{{.Name}} {{.HostConfig.GPUMemory}}' web db
+no docker modresources --quiet --partial --gpu-memory=1g web nobody
 
 part file
 ok docker modresources --show web
@@ -83,6 +84,21 @@ printf 'GPUMemory: 512m\nGPUPriority: 10\n' | tee /tmp/limits.yaml
 cd /tmp || die "no /tmp"
 ok docker modresources --resources-file=limits.yaml --gpu-priority=20 db
 cd /
+
+part disks
+ok docker run -d --name=files --blkio-read-limit=10m --blkio-write-limit=10m busybox sleep 3600
+ok docker modresources --blkio-read-limit=20m --blkio-write-limit=-1 files
+ok docker inspect --format '{{json .BlkioLimitDisks}}' files
+
+part network
+ok docker run -d --name=client --net-egress-rate=20mbit --net-ingress-rate=100mbit --net-classid=10:1 busybox sleep 3600
+ok docker modresources --net-egress-rate=5mbit --net-classid=0 client
+
+part seen
+ok docker stats --no-stream --format 'table {{.Name}}\t{{.GPUMemUsage}}\t{{.GPUMemPerc}}\t{{.GPUPriority}}' web db
+printf '$ docker info\n...\n'
+docker info 2>/dev/null | awk '/^ Resource Limits:/ { print; on = 1; next } on && /^  / { print; n++; next } { on = 0 } END { exit !n }' || die "no limits in info"
+echo ...
 
 part inside
 ok docker exec web sh -c 'cat /sys/fs/cgroup/gpu/gpu.max_mem_in_bytes; echo 1 > /sys/fs/cgroup/gpu/gpu.max_mem_in_bytes || true'

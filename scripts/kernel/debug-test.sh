@@ -19,7 +19,7 @@ if [ -z "${KERNEL:-}" ]; then
 fi
 scripts/kernel/selftest.sh .build/src/linux $out
 
-# A card of each kind that QEMU has: TTM, TTM with private objects (vmware), shmem.
+# A card of each kind that QEMU has: TTM, TTM with private objects (qxl), shmem.
 export DEVICES="-device bochs-display -device qxl -device virtio-gpu-pci"
 export MEMORY=3072 LIMIT=${LIMIT:-3600}
 
