@@ -113,7 +113,9 @@ func TestRandomBodies(t *testing.T) {
 	b := bodies{rand.New(rand.NewPCG(seed, 0))}
 	d := setup(t)
 	box := strings.TrimSpace(d.Must(t, "create", "--name=box", "--memory=64m", "busybox", "sleep", "600"))
-	hostConfig := func() string {
+	running := strings.TrimSpace(d.Must(t, "run", "-d", "--name=running", "--memory=64m", "busybox", "sleep", "6000"))
+	pid := d.Inspect(t, running).State.Pid
+	hostConfig := func(box string) string {
 		t.Helper()
 		r := d.API(t, http.MethodGet, "/containers/"+box+"/json", "")
 		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
@@ -121,7 +123,7 @@ func TestRandomBodies(t *testing.T) {
 		assert.NilError(t, json.Unmarshal(r.Body, &c))
 		return string(c.HostConfig)
 	}
-	var created, updated, refused int
+	var created, updated, live, refused int
 	for i := range n {
 		names := len(d.Names(t))
 		if b.IntN(2) == 0 {
@@ -141,9 +143,13 @@ func TestRandomBodies(t *testing.T) {
 			assert.Equal(t, r.Status, http.StatusNoContent, "%s: %s", body, r.Body)
 			continue
 		}
-		before := hostConfig()
+		target := box
+		if b.IntN(2) == 0 {
+			target = running
+		}
+		before := hostConfig(target)
 		body := b.text(b.resources())
-		path := "/containers/" + box + "/update"
+		path := "/containers/" + target + "/update"
 		if b.IntN(3) == 0 {
 			path += "?exact=1"
 		}
@@ -151,12 +157,16 @@ func TestRandomBodies(t *testing.T) {
 		assert.NilError(t, err, "body %d: %s %s", i, path, body)
 		if r.Status != http.StatusOK {
 			refused++
-			assert.Equal(t, hostConfig(), before, "changed by the refused %s %s: %s", path, body, r.Body)
+			assert.Equal(t, hostConfig(target), before, "changed by the refused %s %s: %s", path, body, r.Body)
 			continue
 		}
 		updated++
+		if target == running {
+			live++
+		}
 	}
-	t.Logf("%d created, %d updated, %d refused", created, updated, refused)
-	assert.Assert(t, created > 0 && updated > 0 && refused > 0, "the bodies are all of one kind")
+	t.Logf("%d created, %d updated, %d of them live, %d refused", created, updated, live, refused)
+	assert.Assert(t, created > 0 && live > 0 && updated > live && refused > 0, "the bodies are all of one kind")
+	assert.Equal(t, d.Inspect(t, running).State.Pid, pid, "an update has ended the container")
 	assert.Assert(t, !strings.Contains(d.Logs(), "panic"), "%s", d.Logs())
 }

@@ -444,6 +444,39 @@ func TestAFailedUpdateLeavesTheNetworkAsItWas(t *testing.T) {
 	d.Must(t, "update", "--net-egress-rate=16mbit", "c1")
 }
 
+// The kernel refuses one of several containers after their networks and disks
+// were changed.
+func TestOfSeveralContainersNetworksAndDisksAreAllPutBack(t *testing.T) {
+	h, d := setupNet(t)
+	quota, burst := "cpu.cfs_quota_us", "cpu.cfs_burst_us"
+	if require.Has("v2") {
+		quota, burst = "cpu.max", "cpu.max.burst"
+	}
+	names := []string{"one", "two", "three"}
+	for _, name := range names {
+		d.Must(t, "run", "-d", "--name="+name, "--cpu-period=100000", "--cpu-quota=80000", "--blkio-read-limit=40m", "--net-egress-rate=8mbit", "--net-classid=10:1", "busybox", "sleep", "inf")
+	}
+	dir, err := d.Cgroup(t, "two").Dir("cpu")
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, burst), []byte("60000"), 0))
+	all := func() string {
+		// A rule that is put back is the last one then.
+		lines := slices.Sorted(strings.Lines(h.leftovers(t)))
+		for _, name := range names {
+			lines = append(lines, fmt.Sprintln(hostConfig(t, d, name), kernelRates(t, d, name)))
+		}
+		return strings.Join(lines, "")
+	}
+	before := all()
+	flags := []string{"modresources", "--cpu-quota=50000", "--blkio-read-limit=80m", "--net-egress-rate=16mbit", "--net-ingress-rate=8mbit", "--net-classid=10:3"}
+	r := d.Docker(t, append(flags, names...)...)
+	assert.Assert(t, r.Code != 0, "the kernel took it")
+	wantWords(t, r.Stderr, "two: ", quota, "invalid argument")
+	assert.Equal(t, all(), before)
+	d.Must(t, append(flags, "one", "three")...)
+	assert.Assert(t, all() != before)
+}
+
 func TestNetLimitsOutliveDockerd(t *testing.T) {
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
@@ -699,7 +732,7 @@ func TestNetLimitsLeaveNothingBehind(t *testing.T) {
 func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "-d", "macvlan", "-o", "parent="+uplink, "mac")
-	h.Must(t, "ip", "link", "add", "forip", "type", "dummy")
+	h.Must(t, "ip", "link", "add", "forip", "type", "veth", "peer", "name", "forip1")
 	d.Must(t, "network", "create", "-d", "ipvlan", "-o", "parent=forip", "ipv")
 	d.Must(t, "run", "-d", "--name", "c1", "busybox", "sleep", "inf")
 	for _, tc := range []struct{ args, words string }{

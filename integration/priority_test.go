@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -193,6 +194,23 @@ func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
 			wantShares(t, d, tc.name, 0, 0)
 		})
 	}
+}
+
+// A container counts no more than the cgroup that it is in.
+func TestAParentCapsThePriority(t *testing.T) {
+	require.GPU(t)
+	require.Engine(t)
+	d := setup(t)
+	d.Must(t, "run", "-d", "-t", "--name=one", "--device="+engine, "--cgroup-parent=/capped", "--gpu-priority=900", "busybox", "gpuload")
+	load(t, d, "two", 100)
+	waitBusy(t, d, "one")
+	waitBusy(t, d, "two")
+	dir, err := d.Cgroup(t, "one").Dir("gpu")
+	assert.NilError(t, err)
+	parent := filepath.Dir(dir)
+	assert.Equal(t, filepath.Base(parent), "capped")
+	assert.NilError(t, os.WriteFile(filepath.Join(parent, "gpu.priority"), []byte("-100"), 0))
+	wantShares(t, d, "under a parent", -100, 100)
 }
 
 // Little is not nothing: the lowest is served at once when it comes, gets its
