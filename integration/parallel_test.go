@@ -11,22 +11,26 @@ import (
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"gotest.tools/v3/assert"
 )
 
-// raceDaemon is the shared daemon, or if RACE names a folder with a dockerd and a
-// runc that have the race detector, one with these. The test fails for every
-// race that they find.
-func raceDaemon(t *testing.T) *daemon.Daemon {
+// raceDaemon is the shared daemon, or one of its own in ns; if RACE names a folder
+// with a dockerd and a runc that have the race detector, it is one with these. The
+// test fails for every race that they find.
+func raceDaemon(t *testing.T, ns *netns.NS) *daemon.Daemon {
 	dir := os.Getenv("RACE")
-	if dir == "" {
+	switch {
+	case dir == "" && ns == nil:
 		return setup(t)
+	case dir == "":
+		return daemon.NewIn(t, ns)
 	}
 	require.Daemon(t)
 	reports := t.TempDir()
 	t.Setenv("GORACE", "log_path="+filepath.Join(reports, "race"))
-	d, err := daemon.StartWith(map[string]string{"dockerd": filepath.Join(dir, "dockerd"), "runc": filepath.Join(dir, "runc")})
+	d, err := daemon.StartWith(map[string]string{"dockerd": filepath.Join(dir, "dockerd"), "runc": filepath.Join(dir, "runc")}, ns)
 	assert.NilError(t, err)
 	t.Cleanup(func() {
 		// A process may report until it has ended.
@@ -75,7 +79,7 @@ func someSettings(n, round int, withGPU bool) []settings {
 // The last one wins, whole: kernel, inspect and disk have one and the same set,
 // and the next update finds no trace of the others.
 func TestParallelUpdatesOfOneContainer(t *testing.T) {
-	d := raceDaemon(t)
+	d := raceDaemon(t, nil)
 	withGPU := require.Has("gpu")
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
 	rounds := 3
@@ -101,7 +105,7 @@ func contains(sets []settings, s settings) bool {
 // Two updates for each of many containers at the same time, by the API, and
 // then all of them by one command.
 func TestParallelUpdatesOfManyContainers(t *testing.T) {
-	d := raceDaemon(t)
+	d := raceDaemon(t, nil)
 	withGPU := require.Has("gpu")
 	n := 50
 	if withGPU { // The VM, where each start takes seconds.
@@ -134,4 +138,44 @@ func TestParallelUpdatesOfManyContainers(t *testing.T) {
 		assert.Check(t, got.pids == 1111 || got.pids == 2222, "%s: %+v", name, got)
 		assert.Check(t, got.memory == sets[i].memory || got.memory == sets[n+i].memory, "%s: %+v", name, got)
 	}
+}
+
+// Each packet of each container has its class, and nothing is left of them.
+func TestParallelStartsAndEndsWithLimits(t *testing.T) {
+	require.NetRate(t)
+	h := newNetHost(t, netns.New(t), netns.New(t))
+	d := raceDaemon(t, h.NS)
+	d.Must(t, "network", "create", "n")
+	clean := h.leftovers(t)
+	d.Must(t, "run", "-d", "--name=changed", "--net-classid=10:3", "busybox", "sleep", "600")
+	before := h.sent(t)
+	const at, times = 8, 3
+	var wg sync.WaitGroup
+	for range at {
+		wg.Go(func() {
+			for range times {
+				r := d.Docker(t, "run", "--rm", "--net-classid=10:1", "--net-egress-rate=8mbit", "--net-ingress-rate=8mbit", "--blkio-read-limit=40m",
+					"busybox", "ping", "-c1", "-W5", outside4)
+				if r.Code != 0 {
+					t.Errorf("%d: %s", r.Code, r.Stderr)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range times {
+			for _, args := range [][]string{
+				{"network", "connect", "n", "changed"}, {"modresources", fmt.Sprintf("--net-egress-rate=%dmbit", 10+i), "changed"},
+				{"network", "disconnect", "n", "changed"}, {"modresources", "--net-egress-rate=-1", "changed"},
+			} {
+				if r := d.Docker(t, args...); r.Code != 0 {
+					t.Errorf("%v: %s", args, r.Stderr)
+				}
+			}
+		}
+	})
+	wg.Wait()
+	assert.Equal(t, h.sent(t)["10:1"]-before["10:1"], at*times)
+	d.Must(t, "rm", "-f", "changed")
+	assert.Equal(t, h.leftovers(t), clean)
 }

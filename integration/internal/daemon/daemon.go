@@ -61,9 +61,13 @@ func StartStock(args ...string) (*Daemon, error) { return start(stockPrograms, n
 // StartIn is Start with dockerd in a network namespace.
 func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, args...) }
 
-// StartWith is Start with other programs: a path for each name.
-func StartWith(programs map[string]string, args ...string) (*Daemon, error) {
-	return start(programs, nil, args...)
+// StartWith is Start with other programs, a path for each name, and with a network
+// if ns is not nil.
+func StartWith(programs map[string]string, ns *netns.NS, args ...string) (*Daemon, error) {
+	if ns != nil {
+		args = append(slices.Clone(withNetwork), args...)
+	}
+	return start(programs, ns, args...)
 }
 
 func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon, err error) {
