@@ -96,6 +96,7 @@ func agree(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk strin
 				Memory      int64 `json:"memory"`
 				GPUPriority int64 `json:"gpu_priority"`
 				GPUMemory   int64 `json:"gpu_memory"`
+				Unified     map[string]string
 				ReadBps     []struct {
 					Major, Minor int
 					Rate         int64
@@ -109,6 +110,14 @@ func agree(t *testing.T, d *daemon.Daemon, name string, withGPU bool, disk strin
 	if withGPU {
 		onDisk.priority, onDisk.gpu = saved.GPUPriority, saved.GPUMemory
 		inState.priority, inState.gpu = state.Config.Cgroups.GPUPriority, state.Config.Cgroups.GPUMemory
+		for key, field := range map[string]*int64{"gpu.priority": &inState.priority, "gpu.memory.max": &inState.gpu} {
+			// So it is on cgroup v2.
+			if text, ok := state.Config.Cgroups.Unified[key]; ok {
+				n, err := strconv.ParseInt(text, 10, 64)
+				assert.NilError(t, err, key)
+				*field = n
+			}
+		}
 	}
 	if disk != "" {
 		onDisk.disk = saved.BlkioReadLimit
