@@ -754,11 +754,20 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 		}
 		wantWords(t, r.Stderr, strings.Fields(tc.words)...)
 	}
-	// A restart policy does not try again.
+	// A restart policy does not try again. That nothing happens takes a time: without
+	// the words that upstream's monitor looks for, it tried five times in these two
+	// seconds (seen).
 	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--net-egress-rate=1000", "busybox", "true")
 	assert.Check(t, r.Code != 0)
 	time.Sleep(2 * time.Second)
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"), "created 0")
+
+	// A container that the API made without any network.
+	made := d.API(t, http.MethodPost, "/containers/create?name=without", `{"Image":"busybox","Cmd":["true"],"NetworkDisabled":true,"HostConfig":{"NetEgressRate":8000000}}`)
+	assert.Equal(t, made.Status, http.StatusCreated, "%s", made.Body)
+	made = d.API(t, http.MethodPost, "/containers/without/start", "")
+	assert.Check(t, made.Status >= 400, "a limit was dropped")
+	wantWords(t, made.Message(), "--net-egress-rate=8000000", "NetworkDisabled")
 
 	// Not live either, and then the container is not connected.
 	d.Must(t, "update", "--net-egress-rate=8mbit", "c1")

@@ -419,9 +419,6 @@ func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBloc
 	}
 	var disks []blkiodisk.Disk
 	guess := func(path string) {
-		if path == "" {
-			return
-		}
 		if d, err := h.OfPath(path); err == nil {
 			disks = append(disks, d...)
 		}

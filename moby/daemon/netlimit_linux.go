@@ -217,6 +217,9 @@ func withNet(daemon *Daemon, daemonCfg *configStore, c *container.Container) coc
 		if err := verifyNet(daemonCfg, c.HostConfig, sysInfo, false); err != nil {
 			return err
 		}
+		if flags := limitFlags(netLimits(c.HostConfig.Resources)); flags != "" && c.Config.NetworkDisabled {
+			return fmt.Errorf("%s cannot be enforced: the container has no network (NetworkDisabled)", flags)
+		}
 		if c.HostConfig.NetworkMode.IsHost() && !sysInfo.CgroupUnified {
 			s.Linux.Resources.Network = specNetwork(netLimits(c.HostConfig.Resources), nil)
 		}
