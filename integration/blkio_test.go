@@ -614,11 +614,12 @@ func TestBlkioLimitWithoutADisk(t *testing.T) {
 // and all ways, prints them and wants them reached within 2 %; "make bench" does that.
 func TestBlkioRate(t *testing.T) {
 	d := setup(t)
-	// A test has to go on beside others; a slice of the throttle's is 2 % already.
-	rates, all, least, most := []int64{8}, os.Getenv("RATES") != "", 0.8, 1.05
+	// A test has to go on beside others: few, large blocks, as a loaded emulator
+	// does not get through many small ones in time. A slice of the throttle's is 2 %.
+	rates, all, least, most, parts := []int64{4}, os.Getenv("RATES") != "", 0.7, 1.05, int64(40)
 	figure := cmp.Or(os.Getenv("BENCH_FIGURE"), "disk")
 	if all {
-		rates, least, most = nil, 0.98, 1.02
+		rates, least, most, parts = nil, 0.98, 1.02, 1024
 		for _, word := range strings.Split(os.Getenv("RATES"), ",") {
 			rate, err := strconv.ParseInt(word, 10, 32)
 			assert.NilError(t, err, "RATES")
@@ -629,7 +630,7 @@ func TestBlkioRate(t *testing.T) {
 	data := mounted(t, backedLoop(t, 4*rates[len(rates)-1]*seconds+64))
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
 	d.Must(t, "run", "-d", "--name=box", "-v", data+":/data", "busybox", "sleep", "3600")
-	for _, rate := range append(rates, 4) {
+	for _, rate := range append(rates, 2) {
 		// Each of its own size: reading ahead goes on to the end of a file.
 		d.Must(t, "exec", "box", "dd", "if=/dev/zero", fmt.Sprintf("of=/data/%d", rate), "bs=1M", fmt.Sprintf("count=%d", rate*seconds), "conv=fsync")
 	}
@@ -653,8 +654,7 @@ func TestBlkioRate(t *testing.T) {
 				continue
 			}
 			file := strconv.FormatInt(rate, 10)
-			// Large enough for a slow machine, and a thousandth of the whole or less.
-			block := max(64, rate*seconds) // KiB
+			block := max(64, rate*seconds*1024/parts) // KiB
 			dd := fmt.Sprintf("dd bs=%dk count=%d %s", block, rate*seconds*1024/block, strings.ReplaceAll(strings.Join(args, " "), "FILE", "/data/"+file))
 			got := 0.0
 			// A busy machine may not reach the limit the first time.
@@ -690,8 +690,8 @@ func TestBlkioRate(t *testing.T) {
 		measure("after run", rate)
 	}
 	if !all {
-		d.Must(t, "modresources", "--blkio-read-limit=4m", "--blkio-write-limit=4m", "box")
-		measure("live change", 4)
+		d.Must(t, "modresources", "--blkio-read-limit=2m", "--blkio-write-limit=2m", "box")
+		measure("live change", 2)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	containerd "github.com/containerd/containerd/v2/client"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/config"
@@ -190,6 +191,11 @@ type fakeTask struct {
 	libcontainerdtypes.Task
 	updates []map[string]string
 	err     error
+	status  containerd.ProcessStatus
+}
+
+func (f *fakeTask) Status(context.Context) (containerd.Status, error) {
+	return containerd.Status{Status: f.status}, nil
 }
 
 func (f *fakeTask) Pid() uint32 { return uint32(os.Getpid()) }
@@ -220,11 +226,17 @@ func TestUpdateTaskGPU(t *testing.T) {
 		}))
 	})
 	t.Run("a runtime's no is passed on, and what it may have done is undone", func(t *testing.T) {
-		tsk := &fakeTask{err: errors.New("no")}
+		tsk := &fakeTask{err: errors.New("no"), status: containerd.Running}
 		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
 		assert.Check(t, is.ErrorContains(err, "no; and the old limits could not be put back"))
 		assert.Check(t, errors.As(err, &notTakenBackError{}))
 		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{{"gpu.priority": "7"}, {"gpu.priority": "0"}}))
+	})
+	t.Run("nothing to undo in a container that has ended meanwhile", func(t *testing.T) {
+		tsk := &fakeTask{err: errors.New("container not running"), status: containerd.Stopped}
+		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
+		assert.Check(t, is.Error(err, "container not running"))
+		assert.Check(t, !errors.As(err, &notTakenBackError{}))
 	})
 	t.Run("nothing to take off without a controller", func(t *testing.T) {
 		tsk := &fakeTask{}

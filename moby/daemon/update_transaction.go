@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	containerd "github.com/containerd/containerd/v2/client"
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
@@ -177,10 +179,17 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 	if err == nil {
 		return nil
 	}
-	if backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old), old, true); backErr != nil {
+	backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old), old, true)
+	// What ended meanwhile has no cgroup that could keep the new limits.
+	if backErr != nil && !hasEnded(ctx, tsk) {
 		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
 	}
 	return err
+}
+
+func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
+	status, err := tsk.Status(ctx)
+	return cerrdefs.IsNotFound(err) || err == nil && status.Status == containerd.Stopped
 }
 
 // applyUpdate hands an update to the runtime; full is all that the container
