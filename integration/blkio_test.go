@@ -619,7 +619,7 @@ func TestBlkioRate(t *testing.T) {
 	rates, all, least, most, parts := []int64{4}, os.Getenv("RATES") != "", 0.7, 1.05, int64(40)
 	figure := cmp.Or(os.Getenv("BENCH_FIGURE"), "disk")
 	if all {
-		rates, least, most, parts = nil, 0.98, 1.02, 1024
+		rates, least, most, parts = nil, 0.98, 1.02, 160
 		for _, word := range strings.Split(os.Getenv("RATES"), ",") {
 			rate, err := strconv.ParseInt(word, 10, 32)
 			assert.NilError(t, err, "RATES")
