@@ -763,12 +763,18 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"), "created 0")
 
-	// A container that the API made without any network.
-	made := d.API(t, http.MethodPost, "/containers/create?name=without", `{"Image":"busybox","Cmd":["true"],"NetworkDisabled":true,"HostConfig":{"NetEgressRate":8000000}}`)
-	assert.Equal(t, made.Status, http.StatusCreated, "%s", made.Body)
-	made = d.API(t, http.MethodPost, "/containers/without/start", "")
-	assert.Check(t, made.Status >= 400, "a limit was dropped")
+	// A container that the API makes without any network.
+	made := d.API(t, http.MethodPost, "/containers/create?name=refused", `{"Image":"busybox","Cmd":["true"],"NetworkDisabled":true,"HostConfig":{"NetEgressRate":8000000}}`)
+	assert.Equal(t, made.Status, http.StatusBadRequest, "%s", made.Body)
 	wantWords(t, made.Message(), "--net-egress-rate=8000000", "NetworkDisabled")
+	made = d.API(t, http.MethodPost, "/containers/create?name=without", `{"Image":"busybox","Cmd":["sleep","600"],"NetworkDisabled":true}`)
+	assert.Equal(t, made.Status, http.StatusCreated, "%s", made.Body)
+	for _, state := range []string{"created", "running"} {
+		r = d.Docker(t, "update", "--net-egress-rate=8mbit", "without")
+		assert.Check(t, r.Code != 0, "a limit of a container without a network, %s, was taken", state)
+		wantWords(t, r.Stderr, "--net-egress-rate=8000000", "NetworkDisabled")
+		d.Must(t, "start", "without")
+	}
 
 	// Not live either, and then the container is not connected.
 	d.Must(t, "update", "--net-egress-rate=8mbit", "c1")

@@ -138,3 +138,15 @@ func limitFlags(r containertypes.Resources) string {
 	number("--net-ingress-rate", r.NetIngressRate)
 	return strings.Join(flags, " ")
 }
+
+// verifyHasNetwork refuses network limits of a container that the API made without
+// any network; verifyNet sees only the HostConfig, which does not say so.
+func verifyHasNetwork(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+	if config == nil || hostConfig == nil || !config.NetworkDisabled {
+		return nil
+	}
+	if flags := limitFlags(netLimits(hostConfig.Resources)); flags != "" {
+		return fmt.Errorf("%s cannot be enforced: the container has no network (NetworkDisabled)", flags)
+	}
+	return nil
+}

@@ -143,6 +143,9 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	if flags == "" {
 		return nil
 	}
+	if err := verifyHasNetwork(ctr.Config, &containertypes.HostConfig{Resources: limits}); err != nil {
+		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
+	}
 	err := canEnforceNet(daemon.config(), mode, limits, daemon.RawSysInfo().CgroupUnified)
 	for _, name := range networks {
 		if n, findErr := daemon.FindNetwork(name); err == nil && findErr == nil {
@@ -217,8 +220,8 @@ func withNet(daemon *Daemon, daemonCfg *configStore, c *container.Container) coc
 		if err := verifyNet(daemonCfg, c.HostConfig, sysInfo, false); err != nil {
 			return err
 		}
-		if flags := limitFlags(netLimits(c.HostConfig.Resources)); flags != "" && c.Config.NetworkDisabled {
-			return fmt.Errorf("%s cannot be enforced: the container has no network (NetworkDisabled)", flags)
+		if err := verifyHasNetwork(c.Config, c.HostConfig); err != nil {
+			return err
 		}
 		if c.HostConfig.NetworkMode.IsHost() && !sysInfo.CgroupUnified {
 			s.Linux.Resources.Network = specNetwork(netLimits(c.HostConfig.Resources), nil)
