@@ -128,7 +128,7 @@ func (h netHost) classOf(t *testing.T, d *daemon.Daemon, name, addr string) stri
 func (h netHost) leftovers(t *testing.T) string {
 	t.Helper()
 	ifbs, rules := regexp.MustCompile(`ifb([0-9a-f]{7})`), regexp.MustCompile(`--comment ([0-9a-f]{64}) `)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var s strings.Builder
 		for _, cmd := range []string{
 			"ip -o link", "tc qdisc", "tc filter show dev " + uplink, "iptables -t mangle -S", "ip6tables -t mangle -S",

@@ -41,7 +41,7 @@ func loopDevice(t *testing.T) (path string, remove func()) {
 		// The last file system on it may still be going, in the namespace of a
 		// container that is.
 		errno := unix.EBUSY
-		for end := time.Now().Add(time.Minute); errno == unix.EBUSY && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); errno == unix.EBUSY && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 			_, _, errno = unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.LOOP_CTL_REMOVE, uintptr(number))
 			if errno == 0 {
 				return

@@ -237,6 +237,7 @@ func TestUpdateTaskGPU(t *testing.T) {
 		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
 		assert.Check(t, is.Error(err, "container not running"))
 		assert.Check(t, !errors.As(err, &notTakenBackError{}))
+		assert.Check(t, errors.As(err, &endedError{}))
 	})
 	t.Run("nothing to take off without a controller", func(t *testing.T) {
 		tsk := &fakeTask{}

@@ -180,12 +180,21 @@ func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, 
 		return nil
 	}
 	backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old), old, true)
-	// What ended meanwhile has no cgroup that could keep the new limits.
-	if backErr != nil && !hasEnded(ctx, tsk) {
+	switch {
+	case backErr == nil:
+		return err
+	case hasEnded(ctx, tsk):
+		return endedError{err}
+	default:
 		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
 	}
-	return err
 }
+
+// endedError says that the container ended in the middle of an update. There is no
+// cgroup to put back, but a restart policy may have started it with the new limits.
+type endedError struct{ error }
+
+func (e endedError) Unwrap() error { return e.error }
 
 func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 	status, err := tsk.Status(ctx)
@@ -244,7 +253,7 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 	}
 
 	err = update(ctr, change, pending.Old)
-	inKernel := err == nil
+	inKernel := err == nil || errors.As(err, &endedError{})
 	if err == nil {
 		if err = removePending(ctr); err == nil {
 			return nil
@@ -270,10 +279,15 @@ func (daemon *Daemon) putBack(ctr *container.Container, pending pendingUpdate, i
 	err := daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
 	tsk, taskErr := ctr.GetRunningTask()
 	ctr.Unlock()
-	if taskErr == nil && inKernel {
-		err = errors.Join(err, daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true))
+	if taskErr != nil || !inKernel {
+		return err
 	}
-	return err
+	backErr := daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true)
+	// A start waits for the lock above: the next one has the old limits.
+	if backErr != nil && hasEnded(context.TODO(), tsk) {
+		backErr = nil
+	}
+	return errors.Join(err, backErr)
 }
 
 // settleUpdate takes back the update that the container's pending file tells

@@ -85,6 +85,21 @@ func TestUpdateTransaction(t *testing.T) {
 		assert.Check(t, is.DeepEqual(onDisk(t, c).Resources, old))
 		assert.Check(t, isPending(c), "what is left in the kernel is for the next update or start to settle")
 	})
+	t.Run("failed as the container ended, and a restart policy has started it with the new limits", func(t *testing.T) {
+		d, c := stoppedContainer(t, old)
+		tsk := &fakeTask{}
+		err := d.transact(c.ID, func(*container.Container) (containertypes.Resources, error) {
+			return containertypes.Resources{CPUShares: 5}, nil
+		}, func(c *container.Container, _, _ containertypes.Resources) error {
+			c.Lock()
+			defer c.Unlock()
+			c.SetRunningExternal(nil, tsk)
+			return endedError{errors.New("not running")}
+		})
+		assert.Check(t, is.Error(err, "not running"))
+		assert.Check(t, is.Len(tsk.updates, 1), "the new task keeps the new limits")
+		assert.Check(t, !isPending(c))
+	})
 	t.Run("the pending file cannot be written", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		root := c.Root
