@@ -407,7 +407,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	case mode.IsHost() && daemon.RawSysInfo().CgroupUnified:
 		err := setHostNet(ctr.ID, pid, limits)
 		if isBack && daemon.netController != nil {
-			daemon.noteNet(ctr, lostOn{ctr.ID, "", "host"}, limits, err)
+			daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
 		}
 		return err
 	case mode.IsHost():
@@ -439,7 +439,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	for _, ep := range eps {
 		err := setEndpoint(daemon.config(), ep, netSettings(limits))
 		if isBack || err == nil {
-			daemon.noteNet(ctr, lostOn{ctr.ID, ep.ID(), ep.Network()}, limits, err)
+			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, err)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", ep.Network(), err))

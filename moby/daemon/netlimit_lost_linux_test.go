@@ -18,9 +18,9 @@ import (
 )
 
 func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
-	old := retryNetAfter
-	t.Cleanup(func() { retryNetAfter = old })
-	retryNetAfter = time.Hour
+	old := retryLostAfter
+	t.Cleanup(func() { retryLostAfter = old })
+	retryLostAfter = time.Hour
 	ctr := container.NewBaseContainer("lostnet", t.TempDir())
 	ctr.Name = "/web"
 	ctr.Config = &containertypes.Config{}
@@ -41,14 +41,14 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 
 	class, rate := uint32(7), int64(8e6)
 	limits := containertypes.Resources{NetClassID: &class, NetEgressRate: &rate}
-	on := lostOn{ctr.ID, "", "host"}
+	on := lostOn{container: ctr.ID, network: "host"}
 	onlyClass := &netlimit.Error{Class: errors.New("no rule"), Ingress: errors.New("not asked for")}
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	wantEvents("limit_lost NetClassID host no rule")
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	wantEvents()
 	assert.DeepEqual(t, daemon.limitsNotInForce(ctr), []string{"NetClassID on network host: no rule"})
-	assert.DeepEqual(t, daemon.lostWarnings(), []string{"WARNING: network limits are not in force; see LimitsNotInForce of docker inspect: web"})
+	assert.DeepEqual(t, daemon.lostWarnings(), []string{"WARNING: limits are not in force; see LimitsNotInForce of docker inspect: web"})
 
 	daemon.noteNet(ctr, on, limits, errors.New("no kernel"))
 	wantEvents("limit_lost NetEgressRate host no kernel")
@@ -63,12 +63,12 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 	// One that has ended is forgotten, without a word.
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	wantEvents("limit_lost NetClassID host no rule")
-	daemon.retryNet(ctr.ID)
+	daemon.retryLost(ctr.ID)
 	assert.Check(t, is.Len(lostOf(ctr.ID), 0))
 	wantEvents()
 
 	// By itself, too, and by the next update.
-	retryNetAfter = time.Millisecond
+	retryLostAfter = time.Millisecond
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
 		if len(lostOf(ctr.ID)) > 0 {
@@ -76,7 +76,7 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 		}
 		return poll.Success()
 	})
-	retryNetAfter = time.Hour
+	retryLostAfter = time.Hour
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	assert.Check(t, daemon.transact(ctr.ID, func(*container.Container) (containertypes.Resources, error) {
 		return containertypes.Resources{}, errors.New("refused")

@@ -37,11 +37,7 @@ func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containe
 	return nil
 }
 
-func (*Daemon) reapplyNet(string) {}
-
-func (*Daemon) limitsNotInForce(*container.Container) []string { return nil }
-
-func (*Daemon) lostWarnings() []string { return nil }
+func (*Daemon) hasEndpoint(*container.Container, string) bool { return false }
 
 func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, containertypes.Resources) error {
 	return nil

@@ -233,7 +233,7 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 		return err
 	}
 	defer lockUpdates(ctr.ID)()
-	defer daemon.reapplyNet(ctr.ID)
+	defer daemon.reapplyLost(ctr.ID)
 
 	if err := daemon.settleUpdate(ctr, true); err != nil {
 		return errCannotUpdate(ctr.ID, fmt.Errorf("an earlier update failed and is not taken back yet: %w", err))
