@@ -3,6 +3,7 @@
 #
 #   make                 build all programs and the trees they come from
 #   make stock           upstream's dockerd and docker from the same pins, for tests and bench
+#   make previous        dockerd, docker and runc of an earlier commit, for tests that take over what it left
 #   make demo            the main job in a VM with the patched kernel, with proof
 #   make test            all tests; the last line is "N passed, N failed, N skipped"
 #   make kernel          the VM's kernel
@@ -58,6 +59,13 @@ build: $(PROGRAMS)
 
 .PHONY: stock
 stock: $(STOCK_DOCKER)
+
+# Tests take over what programs of this commit left on a host. Set it to the
+# commit before a series of changes.
+PREVIOUS := bccb8a7b3445af6272575ba6c20fc5aa4cfb2cac
+.PHONY: previous
+previous: | packages
+	@scripts/previous.sh $(PREVIOUS)
 
 .PHONY: packages
 packages:
@@ -157,8 +165,8 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 	done; exit $$code
 
 .PHONY: integration
-integration: $(PROGRAMS) $(STOCK_DOCKER) $(BIN)/testsum
-	@MUST=$(MUST),net-rate,stock KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
+integration: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
+	@MUST=$(MUST),net-rate,stock,previous KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
 
 # An emulated machine is ten times as slow. So `make test` leaves out of both VMs
 # what the host runs (without the part of it that needs a GPU, where that is the
@@ -191,7 +199,7 @@ race: $(PROGRAMS)
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test
-test: $(PROGRAMS) stock kernel $(TOOLS)
+test: $(PROGRAMS) stock previous kernel $(TOOLS)
 	@rm -rf $(B)/results
 	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
 	-@$(MAKE) unit

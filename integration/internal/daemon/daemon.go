@@ -53,10 +53,14 @@ type Daemon struct {
 // command line. The caller must Close it.
 func Start(args ...string) (*Daemon, error) { return start(nil, nil, args...) }
 
-var stockPrograms = map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}
+// Sets of programs for [StartWith] and [Daemon.Use].
+var (
+	Stock    = map[string]string{"dockerd": "dockerd-stock", "docker": "docker-stock", "runc": "runc-stock"}
+	Previous = map[string]string{"dockerd": "dockerd-previous", "docker": "docker-previous", "runc": "runc-previous"}
+)
 
 // StartStock is Start with upstream's dockerd, docker and runc.
-func StartStock(args ...string) (*Daemon, error) { return start(stockPrograms, nil, args...) }
+func StartStock(args ...string) (*Daemon, error) { return start(Stock, nil, args...) }
 
 // StartIn is Start with dockerd in a network namespace.
 func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, args...) }
@@ -77,10 +81,8 @@ func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon,
 		return nil, err
 	}
 	d := &Daemon{dir: dir, bin: require.Bin(), args: args, ns: ns, cgroupParent: filepath.Base(dir)}
-	if programs != nil {
-		if d.bin, err = linkPrograms(filepath.Join(dir, "bin"), programs); err != nil {
-			return nil, err
-		}
+	if err := d.use(programs); err != nil {
+		return nil, err
 	}
 	d.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -104,9 +106,29 @@ func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon,
 	return d, d.importImage()
 }
 
-// linkPrograms makes a folder like Bin in which some programs are others.
-func linkPrograms(dir string, programs map[string]string) (string, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+func (d *Daemon) use(programs map[string]string) (err error) {
+	if programs == nil {
+		d.bin = require.Bin()
+		return nil
+	}
+	d.bin, err = linkPrograms(d.dir, programs)
+	return err
+}
+
+// Use makes the next start of dockerd, and the CLI, that of other programs: Stock,
+// Previous, or nil for those under test. containerd goes on with the PATH that it
+// has, so that a shim finds the runc that the daemon was started with.
+func (d *Daemon) Use(t testing.TB, programs map[string]string) {
+	t.Helper()
+	if err := d.use(programs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// linkPrograms makes a folder below parent like Bin in which some programs are others.
+func linkPrograms(parent string, programs map[string]string) (string, error) {
+	dir, err := os.MkdirTemp(parent, "bin-")
+	if err != nil {
 		return "", err
 	}
 	all, err := os.ReadDir(require.Bin())
@@ -145,7 +167,7 @@ func NewIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 // NewStockIn is NewIn with upstream's dockerd, docker and runc.
 func NewStockIn(t testing.TB, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
-	return newWith(t, stockPrograms, ns, append(slices.Clone(withNetwork), args...)...)
+	return newWith(t, Stock, ns, append(slices.Clone(withNetwork), args...)...)
 }
 
 var withNetwork = []string{"--bridge=", "--iptables=true", "--ip6tables=true", "--ip-forward=true"}

@@ -33,6 +33,7 @@ var features = map[string]func() error{
 	"root":        root,
 	"binaries":    binaries,
 	"stock":       stock,
+	"previous":    previous,
 	"v1":          v1,
 	"v2":          v2,
 	"gpu":         gpu,
@@ -60,6 +61,10 @@ func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
 
 // Stock: upstream's dockerd and docker, which "make stock" builds.
 func Stock(t testing.TB) { t.Helper(); need(t, "root", "binaries", "stock") }
+
+// Previous: our dockerd, docker and runc of an earlier commit, which "make previous"
+// builds.
+func Previous(t testing.TB) { t.Helper(); need(t, "root", "binaries", "previous") }
 
 // CgroupV1 : one hierarchy per controller under /sys/fs/cgroup.
 func CgroupV1(t testing.TB) { t.Helper(); need(t, "v1") }
@@ -228,6 +233,8 @@ func binaries() error {
 }
 
 func stock() error { return inBin("dockerd-stock", "docker-stock") }
+
+func previous() error { return inBin("dockerd-previous", "docker-previous", "runc-previous") }
 
 func inBin(names ...string) error {
 	for _, name := range names {
