@@ -46,6 +46,7 @@ struct gpu_cgroup_device {
  */
 struct gpu_cgroup_scheduler {
 	const struct device *device;
+	/* private: */
 	struct list_head link;
 };
 

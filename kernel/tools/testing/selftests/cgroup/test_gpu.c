@@ -681,7 +681,7 @@ static int test_gpu_devices(const char *root)
 {
 	char text[4 * PAGE_SIZE], path[PATH_MAX], *line, *group;
 	unsigned int maj, min;
-	int i, lines = 0;
+	int i, fields, lines = 0;
 	long last = -1;
 	struct stat st;
 
@@ -694,7 +694,8 @@ static int test_gpu_devices(const char *root)
 
 	EXPECT_EQ(cg_read(root, "gpu.devices", text, sizeof(text)), 0);
 	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-		EXPECT_EQ(sscanf(line, "%u:%u ", &maj, &min), 2);
+		fields = sscanf(line, "%u:%u ", &maj, &min);
+		EXPECT_EQ(fields, 2);
 		EXPECT((long)makedev(maj, min) > last);
 		last = makedev(maj, min);
 		/* Not amdgpu's KFD. */
