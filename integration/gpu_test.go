@@ -139,7 +139,7 @@ func TestMemoryIsEnforced(t *testing.T) {
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)
-	d.Must(t, "run", "-d", "--name=box", "--device=/dev/dri/card0", "--gpu-memory=8m", "busybox", "sleep", "600")
+	d.Must(t, "run", "-d", "--name=box", "--device="+engine, "--gpu-memory=8m", "busybox", "sleep", "600")
 	g := d.Cgroup(t, "box")
 	g.Want(t, "gpu.memory.current", "0")
 
@@ -247,7 +247,7 @@ func TestAChangedMemoryLimitIsEnforcedAtOnce(t *testing.T) {
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)
-	d.Must(t, "run", "-d", "--name=box", "--device=/dev/dri/card0", "--gpu-memory=8m", "busybox", "gem", "alloc", "--count=5", "--hold")
+	d.Must(t, "run", "-d", "--name=box", "--device="+engine, "--gpu-memory=8m", "busybox", "gem", "alloc", "--count=5", "--hold")
 	g := d.Cgroup(t, "box")
 	g.WantSoon(t, "gpu.memory.current", strconv.Itoa(5*mib), soon)
 	for _, step := range []struct {

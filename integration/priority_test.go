@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	engine = "/dev/dri/renderD129"
+	engine = require.FirstRender
 
 	// Long enough for thousands of jobs of two milliseconds.
 	window = 6 * time.Second

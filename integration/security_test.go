@@ -131,7 +131,7 @@ func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
 	shared := t.TempDir()
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the folder goes
 	for name, limit := range map[string]string{"maker": "8m", "user": "1m"} {
-		d.Must(t, "run", "-d", "--name", name, "--device=/dev/dri/card0", "--gpu-memory="+limit, "-v", shared+":/shared", "busybox", "sleep", "600")
+		d.Must(t, "run", "-d", "--name", name, "--device="+engine, "--gpu-memory="+limit, "-v", shared+":/shared", "busybox", "sleep", "600")
 	}
 	maker, user := d.Cgroup(t, "maker"), d.Cgroup(t, "user")
 	want := func(line string, args ...string) {
@@ -148,7 +148,7 @@ func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
 
 	// Many small objects, of two users in one container.
 	want("allocated 256 of 257: ENOMEM", "user", "gem", "alloc", "--size=4k", "--count=257")
-	d.Must(t, "exec", "user", "chmod", "666", "/dev/dri/card0")
+	d.Must(t, "exec", "user", "chmod", "666", engine)
 	d.Must(t, "exec", "-d", "--user=1000", "user", "gem", "alloc", "--size=4k", "--count=200", "--hold")
 	user.WantSoon(t, "gpu.memory.current", strconv.Itoa(200*4096), soon)
 	want("allocated 56 of 100: ENOMEM", "user", "gem", "alloc", "--size=4k", "--count=100")

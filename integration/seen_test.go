@@ -147,7 +147,7 @@ func TestStatsShowGPUUse(t *testing.T) {
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)
-	d.Must(t, "run", "-d", "--name=box", "--device=/dev/dri/card0", "--gpu-memory=8m", "--gpu-priority=50", "busybox", "gem", "alloc", "--count=5", "--hold")
+	d.Must(t, "run", "-d", "--name=box", "--device="+engine, "--gpu-memory=8m", "--gpu-priority=50", "busybox", "gem", "alloc", "--count=5", "--hold")
 	d.Must(t, "run", "-d", "--name=free", "busybox", "sleep", "600")
 	g := d.Cgroup(t, "box")
 	g.WantSoon(t, "gpu.memory.current", strconv.Itoa(5*mib), soon)

@@ -85,6 +85,15 @@ done
 printf '$ tar -c -C /tmp/rootfs . | docker import -c "ENV PATH=/bin" -c "STOPSIGNAL SIGKILL" - busybox\n'
 tar -c -C /tmp/rootfs . | docker import -c "ENV PATH=/bin" -c "STOPSIGNAL SIGKILL" - busybox >/dev/null || give_up "no image"
 
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+	devices=/sys/fs/cgroup/gpu.devices
+else
+	devices=/sys/fs/cgroup/gpu/gpu.devices
+fi
+printf '$ cat %s\n' "$devices"
+cat "$devices" || wrong "the kernel does not say which GPUs keep a limit"
+grep -qx '226:128 .* memory priority' "$devices" || wrong "/dev/dri/renderD128 does not keep both limits"
+
 say "1. Both limits, and the files the kernel shows"
 run docker run -d --name=both --device=/dev/dri/renderD128 --gpu-priority=50 --gpu-memory=10240 busybox sleep 600 || wrong "docker run failed"
 printf '(first container after %s seconds)\n' "$(cut -d. -f1 /proc/uptime)"
@@ -95,8 +104,8 @@ want 50 cat "$dir/gpu.priority"
 want 10240 cat "$dir/$memory"
 want "50 10240" docker inspect --format '{{.HostConfig.GPUPriority}} {{.HostConfig.GPUMemory}}' both
 
-say "2. The memory limit is a limit: 8 MiB, buffers of 1 MiB on a real DRM device"
-run docker run -d --name=mem --device=/dev/dri/card0 --gpu-memory=8m busybox sleep 600 || wrong "docker run failed"
+say "2. The memory limit is a limit: 8 MiB, buffers of 1 MiB on the same device"
+run docker run -d --name=mem --device=/dev/dri/renderD128 --gpu-memory=8m busybox sleep 600 || wrong "docker run failed"
 want "allocated 8 of 8" docker exec mem gem alloc --size=1m --count=8
 want "allocated 8 of 9: ENOMEM" docker exec mem gem alloc --size=1m --count=9
 
@@ -109,7 +118,7 @@ want 50 cat "$(gpu_dir both)/gpu.priority"
 want 10240 cat "$(gpu_dir both)/$memory"
 
 say "4. A container without the flags has no limit"
-run docker run -d --name=free --device=/dev/dri/card0 busybox sleep 600 || wrong "docker run failed"
+run docker run -d --name=free --device=/dev/dri/renderD128 busybox sleep 600 || wrong "docker run failed"
 want 0 cat "$(gpu_dir free)/gpu.priority"
 want "allocated 20 of 20" docker exec free gem alloc --size=1m --count=20
 

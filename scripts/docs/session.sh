@@ -41,7 +41,7 @@ done
 tar -c -C /tmp/rootfs . | docker import -c "ENV PATH=/bin" -c "STOPSIGNAL SIGKILL" - busybox >/dev/null || die "no image"
 
 part run
-ok docker run -d --name=web --device=/dev/dri/card0 --gpu-priority=50 --gpu-memory=8m busybox sleep 3600
+ok docker run -d --name=web --device=/dev/dri/renderD128 --gpu-priority=50 --gpu-memory=8m busybox sleep 3600
 ok docker inspect --format '{{.HostConfig.GPUPriority}} {{.HostConfig.GPUMemory}}' web
 cd "$(group web)" || die "no cgroup"
 printf '$ cd /sys/fs/cgroup/gpu/docker/CONTAINER-ID\n'

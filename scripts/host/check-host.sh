@@ -120,17 +120,70 @@ fi
 # --- cards ---
 echo "GPU"
 case $(option DRM) in n) lack "the kernel has no DRM (CONFIG_DRM)" "build it with CONFIG_DRM and the driver of the card" ;; esac
-nodes=0
-for d in "$root"/dev/dri/card* "$root"/dev/dri/renderD*; do
-	[ -e "$d" ] || continue
-	nodes=$((nodes + 1))
-	sys=$root/sys/class/drm/${d##*/}/device/driver
-	driver=$(basename "$(readlink "$sys" 2>/dev/null || echo unknown)")
-	case $driver in
-	nvidia*) note "${d#"$root"}: $driver is not in the kernel's tree: its memory is not charged, nouveau's is" ;;
-	*) ok "${d#"$root"}: $driver, memory is charged" ;;
+outside="is a module from outside the kernel's tree"
+# says NODE DRIVER WORDS: what the kernel says in gpu.devices
+says() {
+	keeps=
+	case " $3 " in *" memory "*) keeps=m ;; esac
+	case " $3 " in *" priority "*) keeps=${keeps}p ;; esac
+	case " $3 $keeps " in
+	*" out-of-tree "*)
+		case $2 in
+		nvidia*) note "$1: $2 is not in the kernel's tree: its memory is not charged, nouveau's is" ;;
+		*) note "$1: $2 $outside: it keeps no limit, and Docker refuses GPU limits with it" ;;
+		esac ;;
+	*" mp ") ok "$1: $2 keeps --gpu-memory and --gpu-priority" ;;
+	*" m ") ok "$1: $2 keeps --gpu-memory; --gpu-priority is refused with it" ;;
+	*" p ") ok "$1: $2 keeps --gpu-priority; --gpu-memory is refused with it" ;;
+	*) note "$1: $2 keeps no limit, and Docker refuses GPU limits with it" ;;
 	esac
-done
+}
+# guess NODE: its driver, when the kernel does not say what that keeps
+guess() {
+	link=$(readlink "$root/sys/class/drm/${1##*/}/device/driver" 2>/dev/null || echo unknown)
+	driver=${link##*/}
+	link=$(readlink "$root/sys/class/drm/${1##*/}/device/driver/module" 2>/dev/null || echo "$driver")
+	case $driver$(cat "$root/sys/module/${link##*/}/taint" 2>/dev/null) in
+	nvidia*) note "$1: $driver is not in the kernel's tree: its memory is not charged, nouveau's is" ;;
+	"$driver"*O*) note "$1: $driver $outside: it would not be limited" ;;
+	*) note "$1: $driver; a kernel with the controller says what it keeps" ;;
+	esac
+}
+nodes=0
+devices=
+if [ "$(enabled gpu)" = 1 ]; then
+	case $mode in
+	v1) [ ! -e "$root$at/gpu.usage_in_bytes" ] || devices=$at/gpu.devices ;;
+	v2) ! has2 gpu || devices=$v2/gpu.devices ;;
+	esac
+fi
+if [ -n "$devices" ] && [ ! -e "$root$devices" ]; then
+	lack "the kernel does not say which GPUs keep a limit (no $devices): Docker refuses GPU limits with any" "install a kernel of this version: make deb-kernel"
+	devices=
+fi
+if [ -n "$devices" ]; then
+	# The read sees the end of the file in this shell: a pipe would count elsewhere.
+	while read -r number driver _ words; do
+		case $number in
+		226:*)
+			minor=${number#*:}
+			if [ "$minor" -lt 128 ]; then node=/dev/dri/card$minor; else node=/dev/dri/renderD$minor; fi ;;
+		*) node=/dev/$driver ;;
+		esac
+		nodes=$((nodes + 1))
+		says "$node" "$driver" "$words"
+	done <"$root$devices"
+else
+	for d in "$root"/dev/dri/card* "$root"/dev/dri/renderD*; do
+		[ -e "$d" ] || continue
+		nodes=$((nodes + 1))
+		guess "${d#"$root"}"
+	done
+fi
+# Its cards may have no node of DRM at all, so nothing above names it.
+if [ -e "$root/dev/nvidiactl" ]; then
+	note "/dev/nvidia*: NVIDIA's own driver $outside: the gpu controller keeps no limit there"
+fi
 [ "$nodes" -gt 0 ] || note "no /dev/dri: limits can be set, but there is no card to use; load the card's driver (modprobe vgem for a test)"
 case $(option CGROUP_GPU)$(option DRM_SCHED) in
 yn) note "CONFIG_DRM_SCHED is not set: no driver has a queue of the DRM scheduler, so --gpu-priority is stored, but shares nothing out" ;;

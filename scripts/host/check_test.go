@@ -27,6 +27,7 @@ const (
 	v2      = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n"
 	kconfig = "CONFIG_CGROUP_GPU=y\nCONFIG_DRM=m\nCONFIG_DRM_SCHED=m\nCONFIG_MEMCG=y\nCONFIG_BLK_CGROUP=y\nCONFIG_BLK_DEV_THROTTLING=y\n" +
 		"CONFIG_NET_SCHED=y\nCONFIG_NET_SCH_TBF=m\nCONFIG_NET_SCH_INGRESS=m\nCONFIG_NET_CLS_U32=m\nCONFIG_NET_ACT_MIRRED=m\nCONFIG_IFB=m\n"
+	cards   = "226:0 amdgpu pci:0000:03:00.0 memory priority\n226:128 amdgpu pci:0000:03:00.0 memory priority\n"
 	ourRunc = `echo '{"annotations": {"io.github.gpu-cgroup.unified-v1": "gpu.memory.max,gpu.priority"}}'`
 )
 
@@ -42,8 +43,10 @@ func newHost(t *testing.T, files map[string]string, programs map[string]string) 
 	}
 	if strings.HasPrefix(files["proc/mounts"], v1) {
 		all["sys/fs/cgroup/gpu/gpu.usage_in_bytes"] = "0\n"
+		all["sys/fs/cgroup/gpu/gpu.devices"] = cards
 	} else {
 		all["sys/fs/cgroup/cgroup.controllers"] = "io memory gpu\n"
+		all["sys/fs/cgroup/gpu.devices"] = cards
 	}
 	for name, text := range files {
 		all[name] = text
@@ -101,12 +104,12 @@ func TestCheckHost(t *testing.T) {
 		code     int
 		want     []string
 	}{
-		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: no iptables", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "renderD128"}},
-		{name: "v1", files: map[string]string{"proc/mounts": v1gpu}, want: []string{"ok     cgroup v1", "v1 gpu hierarchy at /sys/fs/cgroup/gpu", "GPU limits will work"}},
+		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: no iptables", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "ok     /dev/dri/card0: amdgpu keeps --gpu-memory and --gpu-priority", "ok     /dev/dri/renderD128: amdgpu keeps"}},
+		{name: "v1", files: map[string]string{"proc/mounts": v1gpu}, want: []string{"ok     cgroup v1", "v1 gpu hierarchy at /sys/fs/cgroup/gpu", "/dev/dri/renderD128: amdgpu keeps --gpu-memory and --gpu-priority", "GPU limits will work"}},
 		{name: "hybrid", files: map[string]string{"proc/mounts": v1gpu + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"}, want: []string{"(hybrid)"}},
 		{name: "not mounted", files: map[string]string{"proc/mounts": v1}, code: 1, want: []string{"LACKS  the v1 gpu hierarchy is not mounted", "gpu-cgroup-v1.service"}},
 		{name: "named gpu", files: map[string]string{"proc/mounts": v1gpu, "sys/fs/cgroup/gpu/gpu.usage_in_bytes": "-"}, code: 1, want: []string{"is not the kernel's gpu controller"}},
-		{name: "mounted elsewhere", files: map[string]string{"proc/mounts": v1 + "gpu /gpu cgroup rw,gpu 0 0\n", "gpu/gpu.usage_in_bytes": "0"}, want: []string{"note   gpu is mounted at /gpu"}},
+		{name: "mounted elsewhere", files: map[string]string{"proc/mounts": v1 + "gpu /gpu cgroup rw,gpu 0 0\n", "gpu/gpu.usage_in_bytes": "0", "gpu/gpu.devices": cards}, want: []string{"note   gpu is mounted at /gpu", "/dev/dri/card0: amdgpu keeps"}},
 		{name: "kept from v1", files: map[string]string{"proc/mounts": v1, "proc/cmdline": "quiet cgroup_no_v1=all\n"}, code: 1, want: []string{"boot without cgroup_no_v1="}},
 		{name: "stock kernel", files: map[string]string{"proc/cgroups": noGPU, "boot/config-6.1.0-test": "CONFIG_DRM=m\n"}, code: 1,
 			want: []string{"LACKS  the kernel has no gpu controller", "make deb-kernel", "no     --gpu-memory", "no     --memory: CONFIG_MEMCG", "no     --blkio-read-limit, --device-read-bps and the like: CONFIG_BLK_CGROUP"}},
@@ -115,7 +118,15 @@ func TestCheckHost(t *testing.T) {
 		{name: "held by v1", files: map[string]string{"proc/mounts": v2 + "gpu /mnt cgroup rw,gpu 0 0\n"}, code: 1, want: []string{"LACKS  gpu is held by a v1 hierarchy at /mnt"}},
 		{name: "not delegated", files: map[string]string{"sys/fs/cgroup/cgroup.controllers": "io memory\n"}, code: 1, want: []string{"LACKS  gpu is not in"}},
 		{name: "no cgroups", files: map[string]string{"proc/mounts": "proc /proc proc rw 0 0\n"}, code: 1, want: []string{"no cgroup hierarchy is mounted"}},
-		{name: "no card", files: map[string]string{"dev/dri/renderD128": "-"}, want: []string{"note   no /dev/dri", "GPU limits will work"}},
+		{name: "no card", files: map[string]string{"sys/fs/cgroup/gpu.devices": ""}, want: []string{"note   no /dev/dri", "GPU limits will work"}},
+		{name: "drivers that keep less", files: map[string]string{"sys/fs/cgroup/gpu.devices": "226:0 ast pci:0000:02:00.0 memory\n226:1 nvidia-drm pci:0000:01:00.0 out-of-tree\n" +
+			"226:2 amdgpu pci:0000:03:00.0 out-of-tree\n226:3 via pci:0000:04:00.0\n226:130 amdgpu pci:0000:03:00.0 out-of-tree\n234:0 kfd - memory\n"},
+			want: []string{"ok     /dev/dri/card0: ast keeps --gpu-memory; --gpu-priority is refused", "note   /dev/dri/card1: nvidia-drm is not in the kernel's tree",
+				"note   /dev/dri/card2: amdgpu is a module from outside the kernel's tree: it keeps no limit", "note   /dev/dri/card3: via keeps no limit", "note   /dev/dri/renderD130: amdgpu is a module", "ok     /dev/kfd: kfd keeps --gpu-memory;"}},
+		{name: "word of a later kernel", files: map[string]string{"sys/fs/cgroup/gpu.devices": "226:0 xe pci:0000:03:00.0 memory reclaim priority\n"}, want: []string{"ok     /dev/dri/card0: xe keeps --gpu-memory and --gpu-priority"}},
+		{name: "kernel that does not say", files: map[string]string{"sys/fs/cgroup/gpu.devices": "-"}, code: 1, want: []string{"LACKS  the kernel does not say which GPUs keep a limit", "note   /dev/dri/renderD128: unknown; a kernel"}},
+		{name: "kernel that does not say, v1", files: map[string]string{"proc/mounts": v1gpu, "sys/fs/cgroup/gpu/gpu.devices": "-"}, code: 1, want: []string{"LACKS  the kernel does not say which GPUs keep a limit (no /sys/fs/cgroup/gpu/gpu.devices)"}},
+		{name: "NVIDIA without DRM", files: map[string]string{"dev/nvidiactl": ""}, want: []string{"note   /dev/nvidia*: NVIDIA's own driver is a module from outside", "/dev/dri/card0: amdgpu keeps"}},
 		{name: "no drm", files: map[string]string{"boot/config-6.1.0-test": strings.Replace(kconfig, "CONFIG_DRM=m", "# CONFIG_DRM is not set", 1)}, code: 1, want: []string{"LACKS  the kernel has no DRM"}},
 		{name: "no config", files: map[string]string{"boot/config-6.1.0-test": "-"}, want: []string{"no kernel config found", "GPU limits will work"}},
 		{name: "no scheduler", files: map[string]string{"boot/config-6.1.0-test": strings.Replace(kconfig, "CONFIG_DRM_SCHED=m\n", "", 1)}, want: []string{"note   CONFIG_DRM_SCHED is not set"}},
@@ -135,6 +146,36 @@ func TestCheckHost(t *testing.T) {
 			}
 			assert.Equal(t, strings.Contains(out, "LACKS  "), tc.code == 1, out)
 		})
+	}
+}
+
+// Without the controller there is only the driver's name, and the taint of its
+// module.
+func TestCheckHostNamesTheDriversOfAStockKernel(t *testing.T) {
+	h := newHost(t, map[string]string{
+		"proc/cgroups": noGPU, "boot/config-6.1.0-test": "CONFIG_DRM=m\n",
+		"dev/dri/card0": "", "dev/dri/card1": "", "dev/dri/card2": "", "dev/dri/renderD128": "-",
+		"sys/module/i915/taint": "\n", "sys/module/amdgpu/taint": "OE\n", "sys/module/nvidia/taint": "POE\n",
+	}, nil)
+	link := func(name, target string) {
+		t.Helper()
+		full := filepath.Join(h.root, name)
+		assert.NilError(t, os.MkdirAll(filepath.Dir(full), 0o755))
+		assert.NilError(t, os.Symlink(target, full))
+	}
+	for card, driver := range map[string]string{"card0": "i915", "card1": "amdgpu", "card2": "nvidia"} {
+		dir := "sys/bus/pci/drivers/" + driver
+		link(dir+"/module", "../../../../module/"+driver)
+		link("sys/class/drm/"+card+"/device/driver", filepath.Join(h.root, dir))
+	}
+	out, code := h.check(t)
+	assert.Equal(t, code, 1, out)
+	for _, text := range []string{
+		"note   /dev/dri/card0: i915; a kernel with the controller says what it keeps",
+		"note   /dev/dri/card1: amdgpu is a module from outside the kernel's tree: it would not be limited",
+		"note   /dev/dri/card2: nvidia is not in the kernel's tree: its memory is not charged, nouveau's is",
+	} {
+		assert.Assert(t, strings.Contains(out, text), "no %q in:\n%s", text, out)
 	}
 }
 

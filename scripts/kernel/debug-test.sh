@@ -57,7 +57,7 @@ disable)
 	mount -t cgroup -o gpu none /tmp/v1 2>/dev/null && fail "cgroup_disable=gpu: v1 can be mounted"
 	# Lists the cards on which it could make a buffer, then has nothing to test.
 	test_gpu | tee /tmp/out
-	grep -q "card0: vgem" /tmp/out || fail "cgroup_disable=gpu: no buffer from vgem"
+	grep -q "card0: cgroup_test" /tmp/out || fail "cgroup_disable=gpu: no buffer from cgroup_test"
 	grep -q SKIP /tmp/out || fail "cgroup_disable=gpu: no skip"
 	;;
 no_v1)

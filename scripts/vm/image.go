@@ -191,10 +191,13 @@ func contents(ctx context.Context, o options) (tree, error) {
 	if err := t.addPrograms(ctx, o); err != nil {
 		return nil, err
 	}
-	// The kernel's selftest lies beside the kernel it was built with. Another
-	// kernel, named with --kernel, may come without.
+	// The kernel's selftest and test module lie beside the kernel they were built
+	// with. Another kernel, named with --kernel, may come without.
 	if selftest := filepath.Join(filepath.Dir(o.kernel), "test_gpu"); fileExists(selftest) {
 		t.program("usr/local/bin/test_gpu", selftest)
+	}
+	if module := filepath.Join(filepath.Dir(o.kernel), "cgroup_test_oot.ko"); fileExists(module) {
+		t.program("usr/local/lib/cgroup_test_oot.ko", module)
 	}
 	t.program("usr/local/bin/demo", filepath.Join(o.root, "scripts", "demo", "demo.sh"))
 	for _, f := range o.files {

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +23,20 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-func TestTheNumberOfTheIoctl(t *testing.T) {
+func TestTheNumbersOfTheIoctls(t *testing.T) {
 	// DRM_IOCTL_MODE_CREATE_DUMB as strace shows it.
 	assert.Equal(t, uint64(ioctlCreateDumb), uint64(0xc02064b2))
+	// What gcc makes of cgroup_test.h.
+	assert.Equal(t, uint64(ioctlCreateSoft), uint64(0xc0106442))
+}
+
+func TestTheFirstNodeIsACardIfThereIsOne(t *testing.T) {
+	dir := t.TempDir()
+	assert.Equal(t, first(dir), filepath.Join(dir, "card0"))
+	for _, node := range []string{"renderD129", "renderD128", "card2", "card1"} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, node), nil, 0o600))
+		assert.Equal(t, first(dir), filepath.Join(dir, node)) // the newest, in this order
+	}
 }
 
 func TestName(t *testing.T) {

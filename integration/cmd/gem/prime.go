@@ -57,7 +57,7 @@ func shareOn(card int, handles []uint32, socket string) error {
 
 // importFrom imports all that is shared and returns how many objects that is.
 func importFrom(node, socket string) (int, error) {
-	card, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	card, err := open(node)
 	if err != nil {
 		return 0, err
 	}

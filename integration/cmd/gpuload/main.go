@@ -52,7 +52,7 @@ func main() {
 		RunE:         func(cmd *cobra.Command, _ []string) error { return o.load(cmd.OutOrStdout()) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.node, "node", "/dev/dri/renderD129", "render node of the engine")
+	f.StringVar(&o.node, "node", "/dev/dri/renderD128", "render node of the engine")
 	f.DurationVar(&o.run, "run", 2*time.Millisecond, "time a job takes, 1µs to 1s")
 	f.Uint32Var(&o.depth, "depth", 256, "unfinished jobs per file, 1 to 1024")
 	f.IntVar(&o.files, "files", 1, "how often to open the node; each file competes on its own")

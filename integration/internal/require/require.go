@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +39,7 @@ var features = map[string]func() error{
 	"v2":          v2,
 	"gpu":         gpu,
 	"no-gpu":      noGPU,
-	"drm":         drm,
+	"drm":         gpus,
 	"engine":      engine,
 	"kunit":       kunit,
 	"btrfs":       btrfs,
@@ -78,7 +79,9 @@ func GPU(t testing.TB) { t.Helper(); need(t, "gpu") }
 // NoGPU: no gpu controller, for tests of the refusal.
 func NoGPU(t testing.TB) { t.Helper(); need(t, "no-gpu") }
 
-// DRM: a card that makes dumb buffers, and the first render node.
+// DRM: the GPUs of the test kernel, which drm.Of finds by their drivers: one that
+// keeps both limits, as the first render node, one that keeps a memory limit
+// alone, and one with a display alone.
 func DRM(t testing.TB) { t.Helper(); need(t, "drm") }
 
 // Loop: loop devices can be made.
@@ -140,7 +143,7 @@ const NewMD = "/sys/module/md_mod/parameters/new_array"
 // it but is worth running without.
 func Has(name string) bool { return features[name]() == nil }
 
-// Engine: the software engine of the test kernel, as the second render node.
+// Engine: the software GPU of the test kernel, as the first render node.
 func Engine(t testing.TB) { t.Helper(); need(t, "engine") }
 
 // KUnit: a kernel that ran the unit tests of the scheduler at boot.
@@ -325,21 +328,33 @@ func noGPU() error {
 	}
 }
 
-func drm() error {
-	for _, node := range []string{"/dev/dri/card0", "/dev/dri/renderD128"} {
-		if _, err := os.Stat(node); errors.Is(err, os.ErrNotExist) {
-			return missingf("no %s", node)
-		} else if err != nil {
-			return err
+// FirstRender is where the software GPU of the test kernel is.
+const FirstRender = "/dev/dri/renderD128"
+
+func gpus() error {
+	if err := engine(); err != nil {
+		return err
+	}
+	all, err := drm.Cards()
+	if err != nil {
+		return err
+	}
+	for _, driver := range []string{drm.MemoryOnly, drm.DisplayOnly} {
+		i := slices.IndexFunc(all, func(c drm.Card) bool { return c.Driver == driver })
+		if i < 0 {
+			return missingf("no GPU of driver %s", driver)
+		}
+		if hasRender := all[i].Render != ""; hasRender != (driver == drm.MemoryOnly) {
+			return fmt.Errorf("%s is not what the tests are made for: %+v", driver, all[i])
 		}
 	}
 	return nil
 }
 
 func engine() error {
-	found, err := filepath.Glob("/sys/devices/platform/cgroup_test*/drm/renderD129")
+	found, err := filepath.Glob("/sys/devices/platform/" + drm.Both + "/drm/" + filepath.Base(FirstRender))
 	if err == nil && len(found) == 0 {
-		err = missingf("no renderD129 of CONFIG_DRM_CGROUP_TEST")
+		err = missingf("no %s of CONFIG_DRM_CGROUP_TEST", FirstRender)
 	}
 	return err
 }

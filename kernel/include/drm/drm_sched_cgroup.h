@@ -6,6 +6,7 @@
 #ifndef _DRM_SCHED_CGROUP_H_
 #define _DRM_SCHED_CGROUP_H_
 
+#include <linux/cgroup_gpu.h>
 #include <linux/list.h>
 #include <linux/types.h>
 

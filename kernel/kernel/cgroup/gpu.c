@@ -38,10 +38,16 @@
 #include <linux/cgroup.h>
 #include <linux/cgroup_gpu.h>
 #include <linux/ctype.h>
+#include <linux/device.h>
 #include <linux/err.h>
 #include <linux/error-injection.h>
 #include <linux/export.h>
+#include <linux/kdev_t.h>
 #include <linux/kstrtox.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -381,7 +387,199 @@ static int gpu_failcnt_reset_v1(struct cgroup_subsys_state *css,
 	return 0;
 }
 
+/*
+ * Who keeps what, for gpu.devices: what runs containers must not promise a limit
+ * on a GPU whose driver never asks us. The DRM core is a module on many systems,
+ * so it registers its nodes here instead of being asked for them.
+ *
+ * The mutex is held for these lists only, and nothing else is locked under it.
+ * It nests inside whatever the callers hold, and inside kernfs's locks.
+ */
+static DEFINE_MUTEX(gpu_devices_lock);
+static LIST_HEAD(gpu_devices);
+static LIST_HEAD(gpu_schedulers);
+
+#ifdef CONFIG_MODULES
+static bool gpu_module_out_of_tree(const struct module *mod)
+{
+	return mod && test_bit(TAINT_OOT_MODULE, &mod->taints);
+}
+
+static bool gpu_code_out_of_tree(const void *code)
+{
+	bool out;
+
+	preempt_disable();
+	out = gpu_module_out_of_tree(__module_address((unsigned long)code));
+	preempt_enable();
+
+	return out;
+}
+#else
+static bool gpu_module_out_of_tree(const struct module *mod)
+{
+	return false;
+}
+
+static bool gpu_code_out_of_tree(const void *code)
+{
+	return false;
+}
+#endif
+
+/**
+ * gpu_cgroup_register_device() - add a line to gpu.devices
+ * @device: describes it, and stays until gpu_cgroup_unregister_device()
+ *
+ * Context: May sleep.
+ */
+void gpu_cgroup_register_device(struct gpu_cgroup_device *device)
+{
+	struct gpu_cgroup_device *next;
+
+	device->has_priority = false;
+	device->out_of_tree = gpu_module_out_of_tree(device->owner) ||
+			      gpu_code_out_of_tree(device->code);
+
+	mutex_lock(&gpu_devices_lock);
+	list_for_each_entry(next, &gpu_devices, link)
+		if (next->number > device->number)
+			break;
+	/* Before the next one, or, past the last, before the list's head. */
+	list_add_tail(&device->link, &next->link);
+	mutex_unlock(&gpu_devices_lock);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_register_device);
+
+/**
+ * gpu_cgroup_unregister_device() - remove a line from gpu.devices
+ * @device: as registered; nothing happens if it is not, or not any more
+ *
+ * Context: May sleep.
+ */
+void gpu_cgroup_unregister_device(struct gpu_cgroup_device *device)
+{
+	/* Never registered: all zero. */
+	if (!device->link.next)
+		return;
+
+	mutex_lock(&gpu_devices_lock);
+	list_del_init(&device->link);
+	mutex_unlock(&gpu_devices_lock);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_unregister_device);
+
+/**
+ * gpu_cgroup_device_has_priority() - say that a driver heeds priorities
+ * @parent: the device whose nodes are registered
+ *
+ * For drivers without a DRM GPU scheduler of that very device.
+ *
+ * Context: May sleep.
+ */
+void gpu_cgroup_device_has_priority(const struct device *parent)
+{
+	struct gpu_cgroup_device *device;
+
+	mutex_lock(&gpu_devices_lock);
+	list_for_each_entry(device, &gpu_devices, link)
+		if (device->parent == parent)
+			device->has_priority = true;
+	mutex_unlock(&gpu_devices_lock);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_device_has_priority);
+
+/**
+ * gpu_cgroup_register_scheduler() - say that a device is scheduled by priority
+ * @sched: the scheduler's entry, stays until gpu_cgroup_unregister_scheduler()
+ * @device: the device, may be %NULL if the driver does not say
+ *
+ * Context: May sleep.
+ */
+void gpu_cgroup_register_scheduler(struct gpu_cgroup_scheduler *sched,
+				   const struct device *device)
+{
+	sched->device = device;
+	mutex_lock(&gpu_devices_lock);
+	list_add(&sched->link, &gpu_schedulers);
+	mutex_unlock(&gpu_devices_lock);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_register_scheduler);
+
+/**
+ * gpu_cgroup_unregister_scheduler() - the scheduler has ended
+ * @sched: as registered; nothing happens if it is not, or not any more
+ *
+ * Context: May sleep.
+ */
+void gpu_cgroup_unregister_scheduler(struct gpu_cgroup_scheduler *sched)
+{
+	if (!sched->link.next)
+		return;
+
+	mutex_lock(&gpu_devices_lock);
+	list_del_init(&sched->link);
+	mutex_unlock(&gpu_devices_lock);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_unregister_scheduler);
+
+static bool gpu_device_is_scheduled(const struct gpu_cgroup_device *device)
+{
+	struct gpu_cgroup_scheduler *sched;
+
+	if (device->has_priority)
+		return true;
+	if (!device->parent)
+		return false;
+
+	list_for_each_entry(sched, &gpu_schedulers, link)
+		if (sched->device == device->parent)
+			return true;
+	return false;
+}
+
+static void gpu_device_show(struct seq_file *sf,
+			    const struct gpu_cgroup_device *device)
+{
+	const struct device *parent = device->parent;
+
+	seq_printf(sf, "%u:%u ", MAJOR(device->number), MINOR(device->number));
+	seq_escape(sf, device->driver, " \t\n\\");
+	if (parent && parent->bus) {
+		seq_printf(sf, " %s:", parent->bus->name);
+		seq_escape(sf, dev_name(parent), " \t\n\\");
+	} else {
+		seq_puts(sf, " -");
+	}
+
+	if (device->out_of_tree) {
+		seq_puts(sf, " out-of-tree");
+	} else {
+		if (device->memory)
+			seq_puts(sf, " memory");
+		if (gpu_device_is_scheduled(device))
+			seq_puts(sf, " priority");
+	}
+	seq_putc(sf, '\n');
+}
+
+static int gpu_devices_show(struct seq_file *sf, void *v)
+{
+	struct gpu_cgroup_device *device;
+
+	mutex_lock(&gpu_devices_lock);
+	list_for_each_entry(device, &gpu_devices, link)
+		gpu_device_show(sf, device);
+	mutex_unlock(&gpu_devices_lock);
+	return 0;
+}
+
 static struct cftype gpu_files[] = {
+	{
+		.name = "devices",
+		.flags = CFTYPE_ONLY_ON_ROOT,
+		.seq_show = gpu_devices_show,
+	},
 	{
 		.name = "priority",
 		.flags = CFTYPE_NOT_ON_ROOT,
@@ -419,6 +617,11 @@ static struct cftype gpu_files[] = {
 };
 
 static struct cftype gpu_legacy_files[] = {
+	{
+		.name = "devices",
+		.flags = CFTYPE_ONLY_ON_ROOT,
+		.seq_show = gpu_devices_show,
+	},
 	{
 		.name = "priority",
 		.flags = CFTYPE_NOT_ON_ROOT,
@@ -607,4 +810,18 @@ void gpu_cgroup_mock_remove(struct gpu_cgroup *cg)
 {
 	cg->css.flags &= ~CSS_ONLINE;
 }
+
+/**
+ * gpu_cgroup_mock_devices() - what gpu.devices says
+ * @text: where to put it, ended with a NUL
+ * @size: room there
+ */
+void gpu_cgroup_mock_devices(char *text, size_t size)
+{
+	struct seq_file sf = { .buf = text, .size = size - 1 };
+
+	gpu_devices_show(&sf, NULL);
+	text[sf.count] = '\0';
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_mock_devices);
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Charging GEM objects to the GPU cgroup controller: the rules of drm_gem.c.
+ * What the DRM core tells the GPU cgroup controller: the charges of GEM objects,
+ * and which nodes there are.
  */
 #ifndef _DRM_CGROUP_H
 #define _DRM_CGROUP_H
@@ -9,6 +10,8 @@
 #include <linux/dma-buf.h>
 #include <linux/lockdep.h>
 #include <drm/drm_device.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_file.h>
 #include <drm/drm_gem.h>
 
 /**
@@ -43,6 +46,26 @@ static inline int drm_gem_charge_handle(struct drm_gem_object *obj)
 	}
 
 	return gpu_cgroup_try_charge(&obj->gpu_charge, obj->size);
+}
+
+/**
+ * drm_minor_cgroup_register() - list a node in gpu.devices
+ * @minor: a minor that is being registered
+ *
+ * A driver from outside the tree may have been told to be no owner of its files,
+ * so its &struct drm_driver is shown too.
+ */
+static inline void drm_minor_cgroup_register(struct drm_minor *minor)
+{
+	const struct drm_driver *driver = minor->dev->driver;
+
+	minor->cgroup.number = minor->kdev->devt;
+	minor->cgroup.driver = driver->name;
+	minor->cgroup.parent = minor->dev->dev;
+	minor->cgroup.owner = driver->fops ? driver->fops->owner : NULL;
+	minor->cgroup.code = driver;
+	minor->cgroup.memory = drm_core_check_feature(minor->dev, DRIVER_GEM);
+	gpu_cgroup_register_device(&minor->cgroup);
 }
 
 #endif /* _DRM_CGROUP_H */

@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Software GPU engine for tests of the gpu cgroup controller.
+ * Software GPU for tests of the gpu cgroup controller.
  *
  * One engine, which a timer plays, behind a real GPU scheduler. Each opened file
  * has one entity. Like much hardware the engine takes a second job while it runs
- * the first, so that the scheduler chooses ahead.
+ * the first, so that the scheduler chooses ahead. Buffers are GEM objects in
+ * system memory that jobs do not touch.
+ *
+ * Built as a module outside of the tree it goes by the name of that module.
  */
 
+#include <linux/completion.h>
+#include <linux/dma-mapping.h>
 #include <linux/dma-fence.h>
 #include <linux/hrtimer.h>
 #include <linux/kref.h>
+#include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/platform_device.h>
+#include <linux/refcount.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
+#include <drm/drm_gem_shmem_helper.h>
 #include <drm/drm_ioctl.h>
+#include <drm/drm_managed.h>
 #include <drm/gpu_scheduler.h>
 
 #include "cgroup_test.h"
@@ -37,6 +46,10 @@ struct cgt_device {
 	struct hrtimer		timer;
 	u64			fence_context;
 	u64			fence_seqno;
+
+	/* One of the device and one of each job; what ends it waits for all. */
+	refcount_t		users;
+	struct completion	unused;
 };
 
 /* Of one file. Jobs outlive it. */
@@ -77,6 +90,12 @@ static void cgt_context_release(struct kref *ref)
 static void cgt_context_put(struct cgt_context *context)
 {
 	kref_put(&context->ref, cgt_context_release);
+}
+
+static void cgt_put(struct cgt_device *cgt)
+{
+	if (refcount_dec_and_test(&cgt->users))
+		complete(&cgt->unused);
 }
 
 static const char *cgt_fence_name(struct dma_fence *base)
@@ -158,12 +177,14 @@ static struct dma_fence *cgt_run_job(struct drm_sched_job *base)
 static void cgt_free_job(struct drm_sched_job *base)
 {
 	struct cgt_job *job = container_of(base, struct cgt_job, base);
+	struct cgt_device *cgt = job->cgt;
 
 	drm_sched_job_cleanup(base);
 	atomic_dec(&job->context->unfinished);
 	wake_up(&job->context->wait);
 	cgt_context_put(job->context);
 	kfree(job);
+	cgt_put(cgt);
 }
 
 /* Never called: the scheduler has no time-out. */
@@ -209,6 +230,7 @@ static int cgt_submit(struct drm_device *drm, void *data, struct drm_file *file)
 		kfree(job);
 		goto unlock;
 	}
+	refcount_inc(&cgt->users);
 	job->cgt = cgt;
 	job->run_us = args->run_us;
 	kref_get(&context->ref);
@@ -230,6 +252,24 @@ static int cgt_stat(struct drm_device *drm, void *data, struct drm_file *file)
 	args->jobs = atomic64_read(&context->jobs);
 	args->busy_us = atomic64_read(&context->busy_ns) / NSEC_PER_USEC;
 	return 0;
+}
+
+static int cgt_create(struct drm_device *drm, void *data, struct drm_file *file)
+{
+	struct drm_cgroup_test_create *args = data;
+	struct drm_gem_shmem_object *object;
+	int ret;
+
+	if (args->pad || !args->size || !PAGE_ALIGN(args->size))
+		return -EINVAL;
+
+	object = drm_gem_shmem_create(drm, args->size);
+	if (IS_ERR(object))
+		return PTR_ERR(object);
+
+	ret = drm_gem_handle_create(file, &object->base, &args->handle);
+	drm_gem_object_put(&object->base);
+	return ret;
 }
 
 static int cgt_open(struct drm_device *drm, struct drm_file *file)
@@ -266,74 +306,119 @@ static void cgt_postclose(struct drm_device *drm, struct drm_file *file)
 static const struct drm_ioctl_desc cgt_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_SUBMIT, cgt_submit, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_STAT, cgt_stat, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(CGROUP_TEST_CREATE, cgt_create, DRM_RENDER_ALLOW),
 };
 
-static const struct file_operations cgt_fops = {
-	.owner		= THIS_MODULE,
-	.open		= drm_open,
-	.release	= drm_release,
-	.unlocked_ioctl	= drm_ioctl,
-	.compat_ioctl	= drm_compat_ioctl,
-	.poll		= drm_poll,
-	.read		= drm_read,
-	.llseek		= noop_llseek,
-};
+DEFINE_DRM_GEM_FOPS(cgt_fops);
 
 static const struct drm_driver cgt_driver = {
-	.driver_features	= DRIVER_RENDER,
+	.driver_features	= DRIVER_GEM | DRIVER_RENDER,
 	.open			= cgt_open,
 	.postclose		= cgt_postclose,
 	.ioctls			= cgt_ioctls,
 	.num_ioctls		= ARRAY_SIZE(cgt_ioctls),
 	.fops			= &cgt_fops,
-	.name			= "cgroup_test",
-	.desc			= "Software engine for tests",
-	.date			= "20261122",
+	DRM_GEM_SHMEM_DRIVER_OPS,
+	.name			= KBUILD_MODNAME,
+	.desc			= "Software GPU for tests",
+	.date			= "20261127",
 	.major			= 1,
 	.minor			= 0,
 };
 
-static int __init cgt_init(void)
+/* The last file is closed: no entity is left, but jobs in the engine may be. */
+static void cgt_fini_sched(struct drm_device *drm, void *data)
+{
+	struct cgt_device *cgt = data;
+
+	cgt_put(cgt);
+	wait_for_completion(&cgt->unused);
+	drm_sched_fini(&cgt->sched);
+	/* It signals the last job under our lock, and ends after that. */
+	hrtimer_cancel(&cgt->timer);
+}
+
+static int cgt_probe(struct platform_device *pdev)
 {
 	const struct drm_sched_init_args args = {
 		.ops		= &cgt_sched_ops,
 		.credit_limit	= CGT_HW_JOBS,
 		.timeout	= MAX_SCHEDULE_TIMEOUT,
 		.name		= "cgroup_test",
+		.dev		= &pdev->dev,
 	};
-	struct platform_device *pdev;
 	struct cgt_device *cgt;
 	int ret;
 
-	pdev = platform_device_register_simple("cgroup_test", -1, NULL, 0);
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
+	ret = dma_coerce_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
 
 	cgt = devm_drm_dev_alloc(&pdev->dev, &cgt_driver, struct cgt_device, drm);
-	if (IS_ERR(cgt)) {
-		ret = PTR_ERR(cgt);
-		goto unregister;
-	}
+	if (IS_ERR(cgt))
+		return PTR_ERR(cgt);
+	platform_set_drvdata(pdev, cgt);
 	spin_lock_init(&cgt->lock);
 	INIT_LIST_HEAD(&cgt->jobs);
 	hrtimer_init(&cgt->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	cgt->timer.function = cgt_engine_done;
 	cgt->fence_context = dma_fence_context_alloc(1);
+	refcount_set(&cgt->users, 1);
+	init_completion(&cgt->unused);
 
 	ret = drm_sched_init(&cgt->sched, &args);
 	if (ret)
-		goto unregister;
-	ret = drm_dev_register(&cgt->drm, 0);
+		return ret;
+	ret = drmm_add_action_or_reset(&cgt->drm, cgt_fini_sched, cgt);
 	if (ret)
-		goto fini;
-	return 0;
+		return ret;
 
-fini:
-	drm_sched_fini(&cgt->sched);
-unregister:
-	platform_device_unregister(pdev);
-	return ret;
+	return drm_dev_register(&cgt->drm, 0);
 }
 
-/* Late: vgem and vkms keep the numbers that programs expect of them. */
-late_initcall(cgt_init);
+static int cgt_remove(struct platform_device *pdev)
+{
+	struct cgt_device *cgt = platform_get_drvdata(pdev);
+
+	drm_dev_unplug(&cgt->drm);
+	return 0;
+}
+
+static struct platform_driver cgt_platform_driver = {
+	.probe	= cgt_probe,
+	.remove	= cgt_remove,
+	.driver	= {
+		.name = KBUILD_MODNAME,
+	},
+};
+
+static struct platform_device *cgt_platform_device;
+
+static int __init cgt_init(void)
+{
+	int ret;
+
+	ret = platform_driver_register(&cgt_platform_driver);
+	if (ret)
+		return ret;
+
+	cgt_platform_device =
+		platform_device_register_simple(KBUILD_MODNAME, -1, NULL, 0);
+	if (IS_ERR(cgt_platform_device)) {
+		platform_driver_unregister(&cgt_platform_driver);
+		return PTR_ERR(cgt_platform_device);
+	}
+	return 0;
+}
+
+static void __exit cgt_exit(void)
+{
+	platform_device_unregister(cgt_platform_device);
+	platform_driver_unregister(&cgt_platform_driver);
+}
+
+module_init(cgt_init);
+module_exit(cgt_exit);
+
+MODULE_DESCRIPTION("Software GPU for tests of the gpu cgroup controller");
+MODULE_LICENSE("GPL");

@@ -29,9 +29,25 @@ struct drm_cgroup_test_stat {
 	__u64 busy_us;
 };
 
+/**
+ * struct drm_cgroup_test_create - make a buffer
+ * @size: in bytes, rounded up to pages
+ * @handle: (out) handle of the buffer
+ * @pad: must be 0
+ *
+ * As DRM_IOCTL_MODE_CREATE_DUMB, but on the render node as well.
+ */
+struct drm_cgroup_test_create {
+	__u64 size;
+	__u32 handle;
+	__u32 pad;
+};
+
 #define DRM_IOCTL_CGROUP_TEST_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, \
 						struct drm_cgroup_test_submit)
 #define DRM_IOCTL_CGROUP_TEST_STAT	DRM_IOR(DRM_COMMAND_BASE + 1, \
 						struct drm_cgroup_test_stat)
+#define DRM_IOCTL_CGROUP_TEST_CREATE	DRM_IOWR(DRM_COMMAND_BASE + 2, \
+						 struct drm_cgroup_test_create)
 
 #endif /* _CGROUP_TEST_H_ */

@@ -222,6 +222,7 @@ int drm_sched_cgroup_init(struct drm_gpu_scheduler *sched)
 		drm_sched_share_add(rq->cgroup.root, NULL, rq);
 	}
 
+	gpu_cgroup_register_scheduler(&sched->cgroup, sched->dev);
 	return 0;
 }
 
@@ -237,6 +238,7 @@ void drm_sched_cgroup_fini(struct drm_gpu_scheduler *sched)
 	struct drm_sched_rq *rq;
 	int i;
 
+	gpu_cgroup_unregister_scheduler(&sched->cgroup);
 	for (i = 0; i < ARRAY_SIZE(sched->sched_rq); i++) {
 		rq = &sched->sched_rq[i];
 		spin_lock(&rq->lock);

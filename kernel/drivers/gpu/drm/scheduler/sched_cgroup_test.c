@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of sched_cgroup.c: the weights, and whom the scheduler chooses.
+ * Tests of sched_cgroup.c: the weights, and whom the scheduler chooses; and of
+ * what gpu.devices says.
  *
  * The run queues, entities and shares are real. There is no thread and no
  * hardware: a test lets the chosen job run and says how long that took.
@@ -8,8 +9,12 @@
 
 #include <kunit/test.h>
 #include <linux/cgroup_gpu.h>
+#include <linux/device.h>
+#include <linux/kdev_t.h>
 #include <linux/math64.h>
+#include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/time64.h>
 
 #include <drm/gpu_scheduler.h>
@@ -581,6 +586,145 @@ static void no_memory_is_no_error(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, run_one(gpu), a);
 }
 
+/* Numbers past those of the machine's devices, so that these lines come last. */
+#define MOCK_MAJOR	4000
+
+struct devices {
+	struct bus_type		bus;
+	struct device		parent, other;
+	struct gpu_cgroup_device nodes[3];
+	char			text[4096];
+};
+
+static struct devices *mock_devices(struct kunit *test)
+{
+	struct devices *devices = kunit_kzalloc(test, sizeof(*devices), GFP_KERNEL);
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, devices);
+	devices->bus.name = "bus";
+	devices->parent.bus = &devices->bus;
+	devices->parent.init_name = "parent";
+	for (i = 0; i < ARRAY_SIZE(devices->nodes); i++) {
+		devices->nodes[i].number = MKDEV(MOCK_MAJOR, i);
+		devices->nodes[i].driver = "mock";
+		devices->nodes[i].parent = &devices->parent;
+		devices->nodes[i].memory = true;
+	}
+	return devices;
+}
+
+/* What is listed of ours. */
+static const char *listed(struct devices *devices)
+{
+	gpu_cgroup_mock_devices(devices->text, sizeof(devices->text));
+	return strstr(devices->text, "4000:") ?: "";
+}
+
+static void devices_are_listed_by_number(struct kunit *test)
+{
+	struct devices *devices = mock_devices(test);
+
+	gpu_cgroup_register_device(&devices->nodes[2]);
+	gpu_cgroup_register_device(&devices->nodes[0]);
+	gpu_cgroup_register_device(&devices->nodes[1]);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent memory\n"
+			   "4000:1 mock bus:parent memory\n"
+			   "4000:2 mock bus:parent memory\n");
+	gpu_cgroup_unregister_device(&devices->nodes[1]);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent memory\n"
+			   "4000:2 mock bus:parent memory\n");
+	/* Twice is once, and never is nothing. */
+	gpu_cgroup_unregister_device(&devices->nodes[1]);
+	gpu_cgroup_unregister_device(&devices->nodes[2]);
+	gpu_cgroup_unregister_device(&devices->nodes[0]);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "");
+	memset(&devices->nodes[0], 0, sizeof(devices->nodes[0]));
+	gpu_cgroup_unregister_device(&devices->nodes[0]);
+}
+
+static void device_says_what_it_keeps(struct kunit *test)
+{
+	struct gpu *gpu = test->priv;
+	struct devices *devices = mock_devices(test);
+	struct gpu_cgroup_device *node = &devices->nodes[0];
+
+	node->memory = false;
+	gpu_cgroup_register_device(node);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock bus:parent\n");
+
+	/* A scheduler of another device, and of this one. */
+	drm_sched_cgroup_fini(&gpu->sched);
+	gpu->sched.dev = &devices->other;
+	KUNIT_ASSERT_EQ(test, drm_sched_cgroup_init(&gpu->sched), 0);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock bus:parent\n");
+	drm_sched_cgroup_fini(&gpu->sched);
+	gpu->sched.dev = &devices->parent;
+	KUNIT_ASSERT_EQ(test, drm_sched_cgroup_init(&gpu->sched), 0);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent priority\n");
+	drm_sched_cgroup_fini(&gpu->sched);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock bus:parent\n");
+
+	gpu_cgroup_device_has_priority(&devices->parent);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent priority\n");
+	gpu_cgroup_unregister_device(node);
+
+	/* That was of the node that has gone. */
+	gpu_cgroup_register_device(node);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock bus:parent\n");
+	gpu_cgroup_unregister_device(node);
+
+	/* A scheduler of no device does not belong to a node of none. */
+	drm_sched_cgroup_fini(&gpu->sched);
+	gpu->sched.dev = NULL;
+	KUNIT_ASSERT_EQ(test, drm_sched_cgroup_init(&gpu->sched), 0);
+	node->parent = NULL;
+	gpu_cgroup_register_device(node);
+	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock -\n");
+	gpu_cgroup_unregister_device(node);
+}
+
+static void device_name_is_one_field(struct kunit *test)
+{
+	struct devices *devices = mock_devices(test);
+
+	devices->nodes[0].driver = "a b";
+	devices->parent.init_name = "c\n4000:9 d\\";
+	gpu_cgroup_register_device(&devices->nodes[0]);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 a\\040b bus:c\\0124000:9\\040d\\134 memory\n");
+	gpu_cgroup_unregister_device(&devices->nodes[0]);
+}
+
+#ifdef CONFIG_MODULES
+static void module_from_outside_promises_nothing(struct kunit *test)
+{
+	struct devices *devices = mock_devices(test);
+	struct gpu_cgroup_device *node = &devices->nodes[0];
+	struct module *mod = kunit_kzalloc(test, sizeof(*mod), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, mod);
+	node->owner = mod;
+	set_bit(TAINT_PROPRIETARY_MODULE, &mod->taints);
+	gpu_cgroup_register_device(node);
+	gpu_cgroup_device_has_priority(&devices->parent);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent memory priority\n");
+	gpu_cgroup_unregister_device(node);
+
+	set_bit(TAINT_OOT_MODULE, &mod->taints);
+	gpu_cgroup_register_device(node);
+	gpu_cgroup_device_has_priority(&devices->parent);
+	KUNIT_EXPECT_STREQ(test, listed(devices),
+			   "4000:0 mock bus:parent out-of-tree\n");
+	gpu_cgroup_unregister_device(node);
+}
+#endif
+
 static struct kunit_case sched_cgroup_cases[] = {
 	KUNIT_CASE(weight_is_monotonic),
 	KUNIT_CASE(weight_doubles),
@@ -600,6 +744,12 @@ static struct kunit_case sched_cgroup_cases[] = {
 	KUNIT_CASE(removed_cgroup_is_forgotten),
 	KUNIT_CASE(job_outlives_all),
 	KUNIT_CASE(no_memory_is_no_error),
+	KUNIT_CASE(devices_are_listed_by_number),
+	KUNIT_CASE(device_says_what_it_keeps),
+	KUNIT_CASE(device_name_is_one_field),
+#ifdef CONFIG_MODULES
+	KUNIT_CASE(module_from_outside_promises_nothing),
+#endif
 	{ }
 };
 

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <drm/drm.h>
 
@@ -607,6 +609,154 @@ static int test_gpu_files(const char *root)
 	EXPECT(set(group, "gpu.memory.peak", "0") < 0);
 	EXPECT(set(group, "gpu.memory.events", "0") < 0);
 	EXPECT(set(group, "gpu.memory.events.local", "0") < 0);
+	return KSFT_PASS;
+}
+
+/* The last part of where a link in sysfs leads to, or "". */
+static const char *link_name(const char *fmt, ...)
+{
+	static char target[PATH_MAX];
+	char path[PATH_MAX];
+	ssize_t len;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	len = readlink(path, target, sizeof(target) - 1);
+	target[len < 0 ? 0 : len] = '\0';
+	return strrchr(target, '/') ? strrchr(target, '/') + 1 : target;
+}
+
+/* How many nodes DRM has, as sysfs shows them; what else is there has no number. */
+static int count_nodes(void)
+{
+	DIR *dir = opendir("/sys/class/drm");
+	struct dirent *entry;
+	char path[PATH_MAX];
+	int count = 0;
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/class/drm/%s/dev",
+			 entry->d_name);
+		count += !access(path, F_OK);
+	}
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+/* The words of a node's line in gpu.devices, %NULL if it has none. */
+static const char *device_words(const char *root, const char *path,
+				const char *driver)
+{
+	static char text[4 * PAGE_SIZE];
+	char start[256], device[128];
+	struct stat st;
+	char *line;
+	int len;
+
+	if (stat(path, &st) ||
+	    cg_read(root, "gpu.devices", text, sizeof(text)))
+		return NULL;
+	snprintf(device, sizeof(device), "%s", link_name("/sys/dev/char/%u:%u/device",
+							 major(st.st_rdev),
+							 minor(st.st_rdev)));
+	len = snprintf(start, sizeof(start), "%u:%u %s %s:%s",
+		       major(st.st_rdev), minor(st.st_rdev), driver,
+		       link_name("/sys/dev/char/%u:%u/device/subsystem",
+				 major(st.st_rdev), minor(st.st_rdev)),
+		       device);
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (!strncmp(line, start, len))
+			return line + len;
+	return NULL;
+}
+
+/*
+ * gpu.devices has a line for each node that DRM has, by number, on the root
+ * alone, and says what holds there.
+ */
+static int test_gpu_devices(const char *root)
+{
+	char text[4 * PAGE_SIZE], path[PATH_MAX], *line, *group;
+	unsigned int maj, min;
+	int i, fields, lines = 0;
+	long last = -1;
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/gpu.devices", root);
+	EXPECT_EQ(stat(path, &st), 0);
+	EXPECT_EQ(st.st_mode & 0777, 0444);
+	EXPECT(set(root, "gpu.devices", "0") < 0);
+	group = new_group(root, "gpu_devices");
+	EXPECT_EQ(cg_read(group, "gpu.devices", text, sizeof(text)), -ENOENT);
+
+	EXPECT_EQ(cg_read(root, "gpu.devices", text, sizeof(text)), 0);
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		fields = sscanf(line, "%u:%u ", &maj, &min);
+		EXPECT_EQ(fields, 2);
+		EXPECT((long)makedev(maj, min) > last);
+		last = makedev(maj, min);
+		/* Not amdgpu's KFD. */
+		lines += maj == 226;
+	}
+	EXPECT_EQ(lines, count_nodes());
+
+	for (i = 0; i < nr_cards; i++) {
+		const char *words, *wanted = " memory";
+
+		if (!strcmp(cards[i].driver, "cgroup_test"))
+			wanted = " memory priority";
+		words = device_words(root, cards[i].path, cards[i].driver);
+		ksft_print_msg("%s:%s\n", cards[i].path, words ?: " no line");
+		EXPECT(words && !strcmp(words, wanted));
+	}
+	return KSFT_PASS;
+}
+
+#define TEST_DRIVER	"/sys/bus/platform/drivers/cgroup_test/"
+
+static int bind_to(const char *what, const char *device)
+{
+	char path[PATH_MAX];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), TEST_DRIVER "%s", what);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, device, strlen(device)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/*
+ * A device that is gone has no line, whoever has it open still, and one that is
+ * back has the same again.
+ */
+static int test_gpu_devices_unbind(const char *root)
+{
+	const char *words;
+	struct card *card;
+	int fd, ret;
+
+	for (card = cards; card < cards + nr_cards; card++)
+		if (!strcmp(card->driver, "cgroup_test"))
+			break;
+	if (card == cards + nr_cards)
+		return KSFT_SKIP;
+
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(bind_to("unbind", "cgroup_test"), 0);
+	ret = cg_read_strstr(root, "gpu.devices", "cgroup_test");
+	/* Or else it comes back under another number. */
+	close(fd);
+	EXPECT_EQ(bind_to("bind", "cgroup_test"), 0);
+	EXPECT_EQ(ret, -1);
+	words = device_words(root, card->path, card->driver);
+	EXPECT(words && !strcmp(words, " memory priority"));
 	return KSFT_PASS;
 }
 
@@ -1819,6 +1969,8 @@ static const struct gpu_test {
 	bool faults;	/* only with -f */
 } tests[] = {
 	T(test_gpu_files),
+	T(test_gpu_devices),
+	T(test_gpu_devices_unbind),
 	T(test_gpu_limit_values),
 	T(test_gpu_priority_values),
 	T(test_gpu_max),

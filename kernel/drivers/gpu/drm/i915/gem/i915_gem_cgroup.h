@@ -5,6 +5,7 @@
 #include <linux/cgroup_gpu.h>
 #include <linux/minmax.h>
 
+#include "i915_drv.h"
 #include "i915_gem_context_types.h"
 
 /**
@@ -32,6 +33,18 @@ i915_gem_context_sched(const struct i915_gem_context *ctx)
 				      I915_CONTEXT_MIN_USER_PRIORITY,
 				      I915_CONTEXT_MAX_USER_PRIORITY);
 	return attr;
+}
+
+/**
+ * i915_cgroup_register() - say in gpu.devices whether priorities count
+ * @i915: a registered device with its engines
+ *
+ * Before the eighth generation requests run in the order they come.
+ */
+static inline void i915_cgroup_register(struct drm_i915_private *i915)
+{
+	if (i915->caps.scheduler & I915_SCHEDULER_CAP_PRIORITY)
+		gpu_cgroup_device_has_priority(i915->drm.dev);
 }
 
 #endif /* __I915_GEM_CGROUP_H__ */

@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Build the software GPU once more as a module from outside the kernel's tree, as
+# vendors ship their drivers, for tests of what such a module may not promise.
+#
+#   module.sh TREE OUTDIR     OUTDIR: of build.sh; leaves OUTDIR/cgroup_test_oot.ko
+#
+# What make says goes to OUTDIR/module.log.
+set -euo pipefail
+
+[ $# -eq 2 ] || { echo "usage: module.sh TREE OUTDIR" >&2; exit 1; }
+tree=$(realpath -e "$1")
+out=$(realpath -e "$2")
+driver=$tree/drivers/gpu/drm/cgroup_test
+mkdir -p "$out/oot"
+cp -L "$driver/cgroup_test.h" "$out/oot/"
+# Another name, or it would be the driver that is built in.
+cp -L "$driver/cgroup_test.c" "$out/oot/cgroup_test_oot.c"
+echo "obj-m := cgroup_test_oot.o" > "$out/oot/Makefile"
+
+export LC_ALL=C LOCALVERSION=${LOCALVERSION-}
+# No "make modules" of the kernel came before: it has none. vmlinux.symvers says
+# what there is to link with.
+if ! make -C "$tree" O="$out/obj" ARCH=x86_64 M="$out/oot" \
+	KBUILD_EXTRA_SYMBOLS="$out/obj/vmlinux.symvers" modules > "$out/module.log" 2>&1; then
+	tail -n 20 "$out/module.log" >&2
+	echo "module.sh: failed; the whole log is in $out/module.log" >&2
+	exit 1
+fi
+cp "$out/oot/cgroup_test_oot.ko" "$out/cgroup_test_oot.ko"
