@@ -41,13 +41,17 @@ func wantGPUBackend(t *testing.T, d *daemon.Daemon, backend string, reason ...st
 		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
 		info = resourceInfo{}
 		assert.NilError(t, json.Unmarshal(r.Body, &info))
-		i := slices.IndexFunc(info.ResourceLimits, func(l resourceLimits) bool { return l.Feature == "gpu" })
-		assert.Assert(t, i >= 0, "%s: %s", path, r.Body)
-		gpu := info.ResourceLimits[i]
-		assert.DeepEqual(t, gpu.Fields, []string{"GPUMemory", "GPUPriority"})
-		assert.Equal(t, gpu.Backend, backend, path)
-		assert.Equal(t, gpu.Reason == "", backend != "", gpu.Reason)
-		wantWords(t, gpu.Reason, reason...)
+		for feature, field := range map[string]string{"gpu-memory": "GPUMemory", "gpu-priority": "GPUPriority"} {
+			i := slices.IndexFunc(info.ResourceLimits, func(l resourceLimits) bool { return l.Feature == feature })
+			assert.Assert(t, i >= 0, "%s: %s", path, r.Body)
+			gpu := info.ResourceLimits[i]
+			assert.DeepEqual(t, gpu.Fields, []string{field})
+			assert.Equal(t, gpu.Backend, backend, path)
+			assert.Equal(t, gpu.Reason == "", backend != "", gpu.Reason)
+			wantWords(t, gpu.Reason, reason...)
+			assert.Equal(t, slices.Contains(info.ResourceFeatures, feature), backend != "", path)
+		}
+		// What it was called before there were two.
 		assert.Equal(t, slices.Contains(info.ResourceFeatures, "gpu"), backend != "", path)
 	}
 	features := strings.Join(info.ResourceFeatures, ",")
@@ -68,12 +72,12 @@ func wantGPUBackend(t *testing.T, d *daemon.Daemon, backend string, reason ...st
 	assert.Assert(t, ok, "%s", r.Body)
 	assert.Equal(t, got, features)
 
-	line := "  GPUMemory, GPUPriority: " + backend
+	line := backend
 	if backend == "" {
-		line += "not enforced: "
+		line = "not enforced: "
 	}
-	wantWords(t, d.Must(t, "info"), "\n Resource Limits:\n"+line)
-	assert.Equal(t, d.Must(t, "info", "--format", `{{range .ResourceLimits}}{{if eq .Feature "gpu"}}{{.Backend}}{{end}}{{end}}`), backend)
+	wantWords(t, d.Must(t, "info"), "\n Resource Limits:\n  GPUMemory: "+line, "\n  GPUPriority: "+line)
+	assert.Equal(t, d.Must(t, "info", "--format", `{{range .ResourceLimits}}{{if eq .Feature "gpu-priority"}}{{.Backend}}{{end}}{{end}}`), backend)
 	assert.NilError(t, json.Unmarshal([]byte(d.Must(t, "info", "--format", "json")), &info))
 	assert.Equal(t, strings.Join(info.ResourceFeatures, ","), features)
 	text := d.Must(t, "version")

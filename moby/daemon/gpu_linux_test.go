@@ -43,7 +43,7 @@ func gpuHost(v2 bool) (*configStore, *sysinfo.SysInfo) {
 		},
 	}}
 	info := &sysinfo.SysInfo{CgroupUnified: v2}
-	info.GPU = true
+	info.GPUMemory, info.GPUPriority = true, true
 	return cfg, info
 }
 
@@ -103,7 +103,8 @@ func TestVerifyGPU(t *testing.T) {
 			cfg, info := gpuHost(tc.v2)
 			cfg.Config = config.Config{Rootless: tc.rootless}
 			if tc.missing != "" {
-				info.GPU, info.GPUReason = false, tc.missing
+				info.GPUMemory, info.GPUPriority = false, false
+				info.GPUMemoryReason, info.GPUPriorityReason = tc.missing, tc.missing
 			}
 			err := verifyGPU(cfg, &containertypes.HostConfig{Resources: tc.r, Runtime: tc.runtime}, info, tc.update)
 			if tc.err == "" {

@@ -145,10 +145,13 @@ func TestResourceLimits(t *testing.T) {
 		runtime         string
 		v2, missing     bool
 		backend, reason string
+		priority        string // its backend, if it has one without memory
 	}{
 		{doc: "v1", runtime: "ours", backend: "gpu controller of cgroup v1"},
 		{doc: "v2", runtime: "ours", v2: true, backend: "gpu controller of cgroup v2"},
 		{doc: "no controller", runtime: "ours", missing: true, reason: "no such controller"},
+		{doc: "only one of the two", runtime: "ours", missing: true, reason: "no such controller", priority: "gpu controller of cgroup v1"},
+		{doc: "a runtime that takes only one", runtime: "partial", reason: `runtime "partial" does not take gpu.memory.max`, priority: "gpu controller of cgroup v1"},
 		{doc: "v1 with a stock runtime", runtime: "stock", reason: `runtime "stock" does not take gpu.`},
 		{doc: "runtime without features", runtime: "mute", v2: true, reason: `runtime "mute" does not answer`},
 	} {
@@ -156,18 +159,21 @@ func TestResourceLimits(t *testing.T) {
 			cfg, info := gpuHost(tc.v2)
 			cfg.Runtimes.Default = tc.runtime
 			if tc.missing {
-				info.GPU, info.GPUReason = false, tc.reason
+				info.GPUMemory, info.GPUPriority = false, tc.priority != ""
+				info.GPUMemoryReason, info.GPUPriorityReason = tc.reason, tc.reason
 			}
 			d := &Daemon{sysInfo: info}
 			d.configStore.Store(cfg)
 
 			limits := d.resourceLimits()
-			assert.Assert(t, is.Len(limits, 4))
-			for i, feature := range []string{"gpu", "blkio-limit", "net-class", "net-rate"} {
+			assert.Assert(t, is.Len(limits, 5))
+			for i, feature := range []string{"gpu-memory", "gpu-priority", "blkio-limit", "net-class", "net-rate"} {
 				assert.Check(t, is.Equal(limits[i].Feature, feature))
 				assert.Check(t, (limits[i].Backend == "") != (limits[i].Reason == ""), feature)
 			}
-			assert.Check(t, is.DeepEqual(limits[0].Fields, []string{"GPUMemory", "GPUPriority"}))
+			assert.Check(t, is.DeepEqual(limits[0].Fields, []string{"GPUMemory"}))
+			assert.Check(t, is.DeepEqual(limits[1].Fields, []string{"GPUPriority"}))
+			assert.Check(t, is.Equal(limits[1].Backend, tc.backend+tc.priority))
 			assert.Check(t, is.Equal(limits[0].Backend, tc.backend))
 			assert.Check(t, is.Contains(limits[0].Reason, tc.reason))
 			assert.Check(t, is.Equal(limits[0].Reason == "", tc.reason == ""))
@@ -175,7 +181,9 @@ func TestResourceLimits(t *testing.T) {
 			// What the network can do is up to the machine that tests.
 			info.BlkioReadBpsDevice, info.BlkioWriteBpsDevice, info.BlkioReadIOpsDevice, info.BlkioWriteIOpsDevice = true, true, true, true
 			features := d.ResourceFeatures()
-			assert.Check(t, is.Equal(slices.Contains(features, "gpu"), tc.reason == ""))
+			assert.Check(t, is.Equal(slices.Contains(features, "gpu-memory"), tc.reason == ""))
+			assert.Check(t, is.Equal(slices.Contains(features, "gpu-priority"), tc.reason == "" || tc.priority != ""))
+			assert.Check(t, is.Equal(slices.Contains(features, "gpu"), tc.reason == ""), "a client from before there were two words has to know that both hold")
 			assert.Check(t, slices.Contains(features, "blkio-limit"))
 		})
 	}

@@ -57,7 +57,7 @@ func verifyGPU(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sy
 	if !namesGPU(limits) {
 		return nil
 	}
-	obstacle := gpuHostObstacle(daemonCfg, sysInfo)
+	obstacle := gpuHostObstacle(daemonCfg, sysInfo, limits)
 	// The runtime in an update request is filled in with the default and says
 	// nothing of the container: see checkGPUUpdate.
 	if obstacle == nil && !update {
@@ -73,14 +73,16 @@ func gpuRefusal(limits containertypes.Resources, obstacle error) error {
 	return fmt.Errorf("%s cannot be enforced: %w", gpuFlags(limits), obstacle)
 }
 
-// gpuHostObstacle says why no GPU limit can be enforced on this host, nil if
-// they can.
-func gpuHostObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo) error {
+// gpuHostObstacle says why one of these GPU limits cannot be enforced on this
+// host, nil if all can.
+func gpuHostObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo, limits containertypes.Resources) error {
 	switch {
 	case daemonCfg.IsRootless():
 		return errors.New("the daemon is rootless, and the gpu cgroup controller is not delegated to users; run dockerd as root")
-	case !sysInfo.GPU:
-		return errors.New(sysInfo.GPUReason)
+	case limits.GPUMemory != nil && !sysInfo.GPUMemory:
+		return errors.New(sysInfo.GPUMemoryReason)
+	case limits.GPUPriority != nil && !sysInfo.GPUPriority:
+		return errors.New(sysInfo.GPUPriorityReason)
 	default:
 		return nil
 	}
@@ -256,13 +258,16 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 	return "", false, fmt.Errorf("no mount of the %s cgroup hierarchy shows %s", controller, path)
 }
 
-// gpuResourceLimits tells whether both limits can be enforced with the default
-// runtime.
-func (daemon *Daemon) gpuResourceLimits() system.ResourceLimits {
+// gpuResourceLimits tells whether GPU memory and GPU priority can be limited
+// with the default runtime.
+func (daemon *Daemon) gpuResourceLimits() (memory, priority system.ResourceLimits) {
 	one := int64(1)
-	limits := containertypes.Resources{GPUPriority: &one, GPUMemory: &one}
+	return daemon.gpuResourceLimit(containertypes.Resources{GPUMemory: &one}), daemon.gpuResourceLimit(containertypes.Resources{GPUPriority: &one})
+}
+
+func (daemon *Daemon) gpuResourceLimit(limits containertypes.Resources) system.ResourceLimits {
 	daemonCfg, sysInfo := daemon.config(), daemon.RawSysInfo()
-	obstacle := gpuHostObstacle(daemonCfg, sysInfo)
+	obstacle := gpuHostObstacle(daemonCfg, sysInfo, limits)
 	if obstacle == nil {
 		obstacle = gpuRuntimeObstacle(daemonCfg, "", limits, sysInfo.CgroupUnified)
 	}

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types"
@@ -17,20 +18,23 @@ func (daemon *Daemon) resourceLimits() []system.ResourceLimits {
 		r.Feature, r.Fields = feature, fields
 		return r
 	}
+	memory, priority := daemon.gpuResourceLimits()
 	class, rate := daemon.netResourceLimits()
 	return []system.ResourceLimits{
-		kind("gpu", daemon.gpuResourceLimits(), "GPUMemory", "GPUPriority"),
+		kind("gpu-memory", memory, "GPUMemory"),
+		kind("gpu-priority", priority, "GPUPriority"),
 		kind("blkio-limit", daemon.blkioResourceLimits(), "BlkioReadIOpsLimit", "BlkioReadLimit", "BlkioWriteIOpsLimit", "BlkioWriteLimit"),
 		kind("net-class", class, "NetClassID", "NetPriorities"),
 		kind("net-rate", rate, "NetEgressRate", "NetIngressRate"),
 	}
 }
 
-// ResourceFeatures names the kinds of limits that this host can enforce now,
-// beyond what every daemon can: "gpu" for GPUPriority and GPUMemory with the
-// default runtime, "blkio-limit" for BlkioReadLimit and its like, "net-class"
-// for NetClassID and NetPriorities, "net-rate" for NetEgressRate and
-// NetIngressRate. It may be empty.
+// ResourceFeatures names the kinds of limits that this host can enforce now
+// with the default runtime, beyond what every daemon can: "gpu-memory" for
+// GPUMemory, "gpu-priority" for GPUPriority, "blkio-limit" for BlkioReadLimit
+// and its like, "net-class" for NetClassID and NetPriorities, "net-rate" for
+// NetEgressRate and NetIngressRate. Beside the first two, if both hold, stands
+// "gpu", which was their one name before. It may be empty.
 func (daemon *Daemon) ResourceFeatures() []string {
 	return enforced(daemon.resourceLimits())
 }
@@ -41,6 +45,9 @@ func enforced(limits []system.ResourceLimits) []string {
 		if l.Backend != "" {
 			features = append(features, l.Feature)
 		}
+	}
+	if slices.Contains(features, "gpu-memory") && slices.Contains(features, "gpu-priority") {
+		features = append(features, types.ResourceFeatureGPU)
 	}
 	return features
 }

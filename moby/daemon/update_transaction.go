@@ -167,11 +167,7 @@ func lockUpdates(containerID string) (unlock func()) {
 
 // updateTask applies an update to a running container, or leaves it as it was.
 func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, old containertypes.Resources) error {
-	if !daemon.RawSysInfo().GPU && !namesGPU(gpuLimits(old)) {
-		// Nothing was ever set, there is nothing to take off, and the
-		// runtime would stumble over the missing controller.
-		update.GPUPriority, update.GPUMemory = nil, nil
-	}
+	dropMissingGPU(&update, old, daemon.RawSysInfo())
 	ctr.Lock()
 	full := ctr.HostConfig.Resources
 	ctr.Unlock()

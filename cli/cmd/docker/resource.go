@@ -12,29 +12,30 @@ import (
 
 // resourceAnnotation marks flags and commands that must not reach a daemon
 // which does not know the resource limits behind them. Its value names the
-// kind of limit. Unlike upstream's annotations it fails closed: without an
+// kind of limits, "" for any. Unlike upstream's annotations it fails closed: without an
 // answer to the ping the flag is refused.
 const resourceAnnotation = "resource"
 
 // unsupportedResource returns the error, if any, of a flag that was given.
 func unsupportedResource(f *pflag.Flag, details versionDetails) []error {
-	if _, ok := f.Annotations[resourceAnnotation]; !ok {
-		return nil
+	var errs []error
+	for _, feature := range f.Annotations[resourceAnnotation] {
+		if err := command.CheckResource(details, fmt.Sprintf(`"--%s"`, f.Name), feature); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	if err := command.CheckResource(details, fmt.Sprintf(`"--%s"`, f.Name)); err != nil {
-		return []error{err}
-	}
-	return nil
+	return errs
 }
 
 // checkResourceCommand is the same for curr, which is cmd or one of its
 // parents. Help is shown whatever the daemon knows; `docker help COMMAND` comes
 // here with flags that nobody has parsed.
 func checkResourceCommand(cmd, curr *cobra.Command, details versionDetails) error {
-	if _, ok := curr.Annotations[resourceAnnotation]; !ok || !cmd.Flags().Parsed() || cmd.Flags().Changed("help") {
+	feature, ok := curr.Annotations[resourceAnnotation]
+	if !ok || !cmd.Flags().Parsed() || cmd.Flags().Changed("help") {
 		return nil
 	}
-	return command.CheckResource(details, cmd.CommandPath())
+	return command.CheckResource(details, cmd.CommandPath(), feature)
 }
 
 // noResourceFeatures returns a condition for hiding a flag or a command in

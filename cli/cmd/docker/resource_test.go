@@ -17,9 +17,10 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
-// pingDaemon answers a ping, with this header if there is one, and refuses
-// all else. It returns its address and what was sent besides pings and the
-// question for the version.
+// pingDaemon answers a ping, with this header if there is one, knows GPU limits
+// by the name they had before there were two, and refuses all else. It returns
+// its address and what was sent besides pings and questions for the version and
+// the kinds of limits.
 func pingDaemon(t *testing.T, status int, features ...string) (host string, sent *[]string) {
 	t.Helper()
 	sent = new([]string)
@@ -30,9 +31,15 @@ func pingDaemon(t *testing.T, status int, features ...string) (host string, sent
 			w.Header().Set("Ostype", "linux")
 			w.Header()[types.ResourceFeaturesHeader] = features
 			w.WriteHeader(status)
+			if status == http.StatusForbidden {
+				_, _ = io.WriteString(w, "<html>no</html>")
+			}
 		case strings.HasSuffix(r.URL.Path, "/version"):
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, `{"Version": "28.5.2"}`)
+		case strings.HasSuffix(r.URL.Path, "/info"):
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"ResourceLimits": [{"Feature": "gpu", "Fields": ["GPUMemory", "GPUPriority"], "Reason": "no controller"}]}`)
 		default:
 			*sent = append(*sent, r.Method+" "+r.URL.Path)
 			w.Header().Set("Content-Type", "application/json")
@@ -48,7 +55,9 @@ func TestResourceAnnotation(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	const (
 		stock  = " is not supported by the Docker daemon (version 28.5.2), which cannot enforce it: use a dockerd that can"
-		silent = " needs a Docker daemon that supports it, and this one did not answer the ping: is the docker daemon running?"
+		silent = " needs a Docker daemon that supports it, and this one did not answer the ping: "
+		down   = silent + "Cannot connect to the Docker daemon at tcp://127.0.0.1:1. Is the docker daemon running?"
+		filter = silent + "Error response from daemon: <html>no</html>: a proxy or plugin in front of the daemon has to let HEAD or GET /_ping pass"
 	)
 	file := filepath.Join(t.TempDir(), "limits.yaml")
 	assert.NilError(t, os.WriteFile(file, []byte("GPUMemory: 1g\n"), 0o600))
@@ -60,11 +69,14 @@ func TestResourceAnnotation(t *testing.T) {
 		reason   string // why it gets no limit
 	}
 	daemons := []daemon{
-		{doc: "knows gpu", status: http.StatusOK, features: []string{"gpu"}},
+		{doc: "enforces both", status: http.StatusOK, features: []string{"gpu-memory,gpu-priority,gpu"}},
+		{doc: "is from before there were two words", status: http.StatusOK, features: []string{"gpu"}},
+		{doc: "enforces only memory", status: http.StatusOK, features: []string{"gpu-memory"}},
 		{doc: "knows gpu, cannot enforce it", status: http.StatusOK, features: []string{""}},
 		{doc: "stock", status: http.StatusOK, reason: stock},
-		{doc: "unwell", status: http.StatusInternalServerError, features: []string{"gpu"}, reason: silent},
-		{doc: "not there", reason: silent},
+		{doc: "unwell", status: http.StatusInternalServerError, features: []string{"gpu"}, reason: silent + "request returned 500 Internal Server Error"},
+		{doc: "proxy that filters the ping", status: http.StatusForbidden, reason: filter},
+		{doc: "not there", reason: down},
 	}
 	for _, d := range daemons {
 		for _, tc := range []struct {
@@ -92,7 +104,7 @@ func TestResourceAnnotation(t *testing.T) {
 				t.Setenv("DOCKER_HOST", host)
 				err := runCliCommand(t, nil, nil, tc.args...)
 				if d.reason != "" && tc.what != "" {
-					assert.Check(t, is.Error(err, tc.what+d.reason))
+					assert.Check(t, is.ErrorContains(err, tc.what+d.reason))
 					assert.Check(t, is.Len(*sent, 0))
 					return
 				}

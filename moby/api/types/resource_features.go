@@ -15,6 +15,10 @@ import (
 // request and reports success.
 const ResourceFeaturesHeader = "Docker-Resource-Features"
 
+// ResourceFeatureGPU stands for "gpu-memory" and "gpu-priority" together. A
+// daemon from before there were the two says only this.
+const ResourceFeatureGPU = "gpu"
+
 // ResourceFeatures is what a daemon says in [ResourceFeaturesHeader].
 type ResourceFeatures struct {
 	// Known is whether the daemon sent the header at all. If it is false,
@@ -22,13 +26,19 @@ type ResourceFeatures struct {
 	Known bool
 
 	// Names are the kinds of limits that the host can enforce, for example
-	// "gpu", in the daemon's order.
+	// "gpu-memory", in the daemon's order.
 	Names []string
 }
 
 // Has reports whether the host can enforce limits of this kind.
 func (f ResourceFeatures) Has(name string) bool {
-	return slices.Contains(f.Names, name)
+	return slices.ContainsFunc(f.Names, func(said string) bool { return FeatureCovers(said, name) })
+}
+
+// FeatureCovers reports whether a daemon that says one kind of limits speaks of
+// the other: of the same, or of [ResourceFeatureGPU] for a part of it.
+func FeatureCovers(said, name string) bool {
+	return said == name || said == ResourceFeatureGPU && (name == "gpu-memory" || name == "gpu-priority")
 }
 
 // String is the header's value.

@@ -26,8 +26,9 @@ func TestParseResourceFeatures(t *testing.T) {
 		t.Run(tc.doc, func(t *testing.T) {
 			got := ParseResourceFeatures(tc.header)
 			assert.Check(t, is.DeepEqual(got, tc.exp))
-			for _, name := range []string{"gpu", "net-rate", "", "gp"} {
-				exp := (name == "gpu" || name == "net-rate") && len(tc.exp.Names) > 0 && (name == "gpu" || len(tc.exp.Names) > 1)
+			for _, name := range []string{"gpu", "gpu-memory", "gpu-priority", "net-rate", "", "gp", "gpu-"} {
+				isGPU := name == "gpu" || name == "gpu-memory" || name == "gpu-priority"
+				exp := (isGPU || name == "net-rate") && len(tc.exp.Names) > 0 && (isGPU || len(tc.exp.Names) > 1)
 				assert.Check(t, is.Equal(got.Has(name), exp), name)
 			}
 
@@ -38,4 +39,11 @@ func TestParseResourceFeatures(t *testing.T) {
 			assert.Check(t, is.DeepEqual(ParseResourceFeatures(header), tc.exp), "a round trip must not change it")
 		})
 	}
+}
+
+func TestResourceFeaturesApart(t *testing.T) {
+	f := ResourceFeatures{Known: true, Names: []string{"gpu-memory"}}
+	assert.Check(t, f.Has("gpu-memory"))
+	assert.Check(t, !f.Has("gpu-priority"))
+	assert.Check(t, !f.Has("gpu"), "one half is not both")
 }

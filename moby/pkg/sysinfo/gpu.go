@@ -2,13 +2,23 @@
 
 package sysinfo
 
-// cgroupGPUInfo tells whether the gpu cgroup controller can enforce limits.
+// cgroupGPUInfo tells which GPU limits the host can enforce. They are two
+// features: what keeps the memory of a container need not share out its time.
 type cgroupGPUInfo struct {
-	// GPU is true when the gpu controller (CONFIG_CGROUP_GPU) can take a
-	// container's limits: on cgroup v1 its hierarchy is mounted, on v2 it is
-	// among the controllers that dockerd may hand down.
-	GPU bool
+	// GPUMemory and GPUPriority are true when something on this host can take
+	// such a limit of a container. The gpu controller (CONFIG_CGROUP_GPU) takes
+	// both: on cgroup v1 its hierarchy is mounted, on v2 it is among the
+	// controllers that dockerd may hand down.
+	GPUMemory, GPUPriority bool
 
-	// GPUReason says, when GPU is false, what is missing and what to do.
-	GPUReason string
+	// GPUMemoryReason and GPUPriorityReason say, when the field above is false,
+	// what is missing and what to do.
+	GPUMemoryReason, GPUPriorityReason string
+}
+
+// setGPUController fills in what the gpu controller does; reason is empty if it
+// can take limits.
+func (info *cgroupGPUInfo) setGPUController(reason string) {
+	info.GPUMemory, info.GPUPriority = reason == "", reason == ""
+	info.GPUMemoryReason, info.GPUPriorityReason = reason, reason
 }

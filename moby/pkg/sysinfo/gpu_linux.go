@@ -19,21 +19,21 @@ func applyGPUCgroupInfo(info *SysInfo) {
 	mountPoint, mounted := info.cgMounts[gpuController]
 	switch {
 	case mounted && cgroupEnabled(mountPoint, "gpu.usage_in_bytes"):
-		info.GPU = true
+		info.setGPUController("")
 	case mounted:
-		info.GPUReason = "the cgroup v1 hierarchy at " + mountPoint + " is not the kernel's gpu controller (no gpu.usage_in_bytes); unmount it"
+		info.setGPUController("the cgroup v1 hierarchy at " + mountPoint + " is not the kernel's gpu controller (no gpu.usage_in_bytes); unmount it")
 	default:
-		info.GPUReason = gpuMissing(true)
+		info.setGPUController(gpuMissing(true))
 	}
 }
 
 // applyGPUCgroupInfoV2 fills in cgroupGPUInfo on a cgroup v2 host.
 func applyGPUCgroupInfoV2(info *SysInfo) {
 	if _, ok := info.cg2Controllers[gpuController]; ok {
-		info.GPU = true
+		info.setGPUController("")
 		return
 	}
-	info.GPUReason = gpuMissing(false)
+	info.setGPUController(gpuMissing(false))
 }
 
 func gpuMissing(v1 bool) string {

@@ -12,6 +12,22 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
+// checkGPUInfo wants the same of both features, as one controller has both.
+func checkGPUInfo(t *testing.T, info *SysInfo, want bool, reason string) {
+	t.Helper()
+	for feature, got := range map[string]struct {
+		able   bool
+		reason string
+	}{
+		"memory":   {info.GPUMemory, info.GPUMemoryReason},
+		"priority": {info.GPUPriority, info.GPUPriorityReason},
+	} {
+		assert.Check(t, is.Equal(got.able, want), feature)
+		assert.Check(t, is.Contains(got.reason, reason), feature)
+		assert.Check(t, is.Equal(got.reason == "", want), "%s: a reason is given when, and only when, the controller is missing", feature)
+	}
+}
+
 func TestGPUCgroupInfo(t *testing.T) {
 	real, named := t.TempDir(), t.TempDir()
 	assert.NilError(t, os.WriteFile(filepath.Join(real, "gpu.usage_in_bytes"), []byte("0\n"), 0o600))
@@ -29,9 +45,7 @@ func TestGPUCgroupInfo(t *testing.T) {
 		t.Run(tc.doc, func(t *testing.T) {
 			info := &SysInfo{cgMounts: tc.mounts}
 			applyGPUCgroupInfo(info)
-			assert.Check(t, is.Equal(info.GPU, tc.want))
-			assert.Check(t, is.Contains(info.GPUReason, tc.reason))
-			assert.Check(t, is.Equal(info.GPUReason == "", tc.want), "a reason is given when, and only when, the controller is missing")
+			checkGPUInfo(t, info, tc.want, tc.reason)
 		})
 	}
 }
@@ -39,13 +53,11 @@ func TestGPUCgroupInfo(t *testing.T) {
 func TestGPUCgroupInfoV2(t *testing.T) {
 	info := &SysInfo{cg2Controllers: map[string]struct{}{"gpu": {}}}
 	applyGPUCgroupInfoV2(info)
-	assert.Check(t, info.GPU)
-	assert.Check(t, is.Equal(info.GPUReason, ""))
+	checkGPUInfo(t, info, true, "")
 
 	info = &SysInfo{cg2Controllers: map[string]struct{}{"memory": {}}}
 	applyGPUCgroupInfoV2(info)
-	assert.Check(t, !info.GPU)
-	assert.Check(t, info.GPUReason != "")
+	checkGPUInfo(t, info, false, "gpu cgroup controller")
 }
 
 func TestGPUMissingReason(t *testing.T) {

@@ -38,7 +38,7 @@ var updateCommands = map[string]func(command.Cli) *cobra.Command{
 type knownCli struct{ *test.FakeCli }
 
 func (knownCli) ServerInfo() command.ServerInfo {
-	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu"}}}
+	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu", "blkio-limit", "net-class", "net-rate"}}}
 }
 
 // updateClient is a daemon with containers. It merges an update as dockerd

@@ -85,8 +85,15 @@ func (f *resourcesFile) apply(r *container.Resources, flags *pflag.FlagSet) {
 // know and would ignore.
 func (f *resourcesFile) check(details interface{ ServerInfo() command.ServerInfo }) error {
 	for _, field := range f.fields {
-		if field.feature != "" || f.updateOnly && field.updateFeature != "" {
-			return command.CheckResource(details, field.name+" in "+f.path)
+		feature := field.feature
+		if f.updateOnly && feature == "" {
+			feature = field.updateFeature
+		}
+		if feature == "" {
+			continue
+		}
+		if err := command.CheckResource(details, field.name+" in "+f.path, feature); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -20,6 +20,8 @@ import (
 	"github.com/docker/docker/api/types/blkiodev"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -262,7 +264,7 @@ func TestResourcesFileUnknownDaemon(t *testing.T) {
 	}{
 		{doc: "stock daemon", info: command.ServerInfo{OSType: "linux"}, expErr: "GPUMemory in " + path + " is not supported by the Docker daemon (version 28.5.2), which cannot enforce it: use a dockerd that can"},
 		{doc: "ping failed", info: command.ServerInfo{HasExperimental: true}, expErr: "GPUMemory in " + path + " needs a Docker daemon that supports it, and this one did not answer the ping"},
-		{doc: "nothing enforced", info: command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true}}},
+		{doc: "nothing enforced", info: command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"net-rate"}}}},
 	} {
 		for name, newCommand := range updateCommands {
 			t.Run(tc.doc+" "+name, func(t *testing.T) {
@@ -311,6 +313,19 @@ type infoCli struct {
 }
 
 func (c infoCli) ServerInfo() command.ServerInfo { return c.info }
+
+func (c infoCli) Client() client.APIClient { return askedClient{c.FakeCli.Client()} }
+
+// askedClient knows GPU memory, cannot limit it, and does not answer a ping.
+type askedClient struct{ client.APIClient }
+
+func (askedClient) Ping(context.Context) (types.Ping, error) {
+	return types.Ping{}, errors.New("no answer")
+}
+
+func (askedClient) Info(context.Context) (system.Info, error) {
+	return system.Info{ResourceLimits: []system.ResourceLimits{{Feature: "gpu-memory", Reason: "no controller"}}}, nil
+}
 
 type createdClient struct {
 	limitClient

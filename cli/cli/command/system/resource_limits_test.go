@@ -14,7 +14,6 @@ import (
 )
 
 func TestPrettyPrintInfoResourceLimits(t *testing.T) {
-	fields := []string{"GPUMemory", "GPUPriority"}
 	for _, tc := range []struct {
 		doc, golden string
 		limits      []system.ResourceLimits
@@ -22,12 +21,15 @@ func TestPrettyPrintInfoResourceLimits(t *testing.T) {
 	}{
 		{doc: "stock daemon", golden: "docker-info-no-swarm"},
 		{
-			doc: "enforced", golden: "docker-info-resource-limits", features: []string{"gpu"},
-			limits: []system.ResourceLimits{{Feature: "gpu", Fields: fields, Backend: "gpu controller of cgroup v2"}},
+			doc: "enforced", golden: "docker-info-resource-limits", features: []string{"gpu-memory"},
+			limits: []system.ResourceLimits{
+				{Feature: "gpu-memory", Fields: []string{"GPUMemory"}, Backend: "gpu controller of cgroup v2"},
+				{Feature: "gpu-priority", Fields: []string{"GPUPriority"}, Reason: "no driver of this host has a queue to share out"},
+			},
 		},
 		{
 			doc: "not enforced", golden: "docker-info-resource-limits-refused",
-			limits: []system.ResourceLimits{{Feature: "gpu", Fields: fields, Reason: "this kernel has no gpu cgroup controller; boot a kernel built with CONFIG_CGROUP_GPU"}},
+			limits: []system.ResourceLimits{{Feature: "gpu-memory", Fields: []string{"GPUMemory"}, Reason: "this kernel has no gpu cgroup controller; boot a kernel built with CONFIG_CGROUP_GPU"}},
 		},
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
@@ -46,8 +48,8 @@ func TestPrettyPrintInfoResourceLimits(t *testing.T) {
 
 func TestVersionResourceFeatures(t *testing.T) {
 	for features, want := range map[string]string{
-		"gpu": "\n  Experimental:     false\n  Resource limits:  gpu\n",
-		"":    "\n  Experimental:     false\n",
+		"gpu-memory": "\n  Experimental:     false\n  Resource limits:  gpu-memory\n",
+		"":           "\n  Experimental:     false\n",
 	} {
 		details := map[string]string{"Experimental": "false"}
 		if features != "" {
