@@ -78,9 +78,10 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 	})
 	retryLostAfter = time.Hour
 	daemon.noteNet(ctr, on, limits, onlyClass)
-	assert.Check(t, daemon.transact(ctr.ID, func(*container.Container) (containertypes.Resources, error) {
-		return containertypes.Resources{}, errors.New("refused")
-	}, nil) != nil)
+	_, err := daemon.transact(ctr.ID, 0, func(*container.Container) (containertypes.Resources, resourceSet, error) {
+		return containertypes.Resources{}, resourceSet{}, errors.New("refused")
+	})
+	assert.Check(t, err != nil)
 	assert.Check(t, is.Len(lostOf(ctr.ID), 0))
 }
 
