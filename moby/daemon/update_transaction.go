@@ -238,6 +238,9 @@ func (daemon *Daemon) transact(name string, prepare func(*container.Container) (
 	if err != nil {
 		return err
 	}
+	if namesNet(change) {
+		defer lockNetUpdates(ctr.ID)()
+	}
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
@@ -309,13 +312,6 @@ func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
 		log.G(context.TODO()).WithField("container", ctr.ID).Warn("took back an update that was not finished")
 	}
 	return removePending(ctr)
-}
-
-// restoreUpdate is settleUpdate for a container that dockerd finds at its start.
-func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
-	if err := daemon.settleUpdate(ctr, alive); err != nil {
-		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("an unfinished update could not be taken back")
-	}
 }
 
 // storeResources puts resources and restart policy into memory and onto disk.
