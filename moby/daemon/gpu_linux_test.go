@@ -169,22 +169,6 @@ func TestCompareGPUFiles(t *testing.T) {
 	assert.Check(t, is.ErrorContains(compareGPUFiles(empty, true, gpu(nil, i64(10240))), "cannot tell whether --gpu-memory=10240 was applied"))
 }
 
-// The container's cgroup is found from a process, here this test's own: the
-// directory must be one that lists it.
-func TestContainerCgroupDir(t *testing.T) {
-	for _, controller := range []string{"memory", "no-such-controller"} {
-		dir, v2, err := containerCgroupDir("no container has this name", os.Getpid(), controller)
-		if err != nil {
-			// A host with neither that v1 hierarchy nor a cgroup2 mount.
-			assert.Check(t, is.ErrorContains(err, "cgroup"))
-			continue
-		}
-		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		assert.NilError(t, err)
-		assert.Check(t, len(procs) > 0, "%s (v2 %v) lists no process", dir, v2)
-	}
-}
-
 // fakeTask records what it is told and says yes, like a shim or a runtime that
 // drops what it does not know; or no, to the first calls, or to what it refuses.
 type fakeTask struct {

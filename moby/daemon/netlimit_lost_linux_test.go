@@ -86,7 +86,7 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 }
 
 func TestConnectWaitsForTheEndOfAnUpdate(t *testing.T) {
-	unlock := lockUpdates("connect")
+	unlock := lockNetUpdates("connect")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

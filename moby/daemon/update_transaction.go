@@ -244,6 +244,9 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 	if err != nil {
 		return 0, err
 	}
+	if namesNet(change) {
+		defer lockNetUpdates(ctr.ID)()
+	}
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
@@ -290,7 +293,7 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 		return err
 	}
 	ctr.Lock()
-	hadGPU := namesGPU(gpuLimits(ctr.HostConfig.Resources))
+	old := ctr.HostConfig.Resources
 	err := daemon.storeResources(ctr, target)
 	isRestarting := ctr.Restarting
 	tsk, taskErr := ctr.GetRunningTask()
@@ -299,17 +302,24 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 		return errCannotUpdate(ctr.ID, errdefs.System(err))
 	}
 	if taskErr == nil && !isRestarting {
-		if !hadGPU && !daemon.RawSysInfo().GPUMemory {
-			// Nothing was ever set, there is nothing to take off, and the
-			// runtime would stumble over the missing controller.
-			change.GPUPriority, change.GPUMemory = nil, nil
-		}
+		change = daemon.withoutController(change, old, target.Resources)
 		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, change, target.Resources, false); err != nil {
 			return errCannotUpdate(ctr.ID, errdefs.System(err))
 		}
 	}
 	ctr.UpdateMonitor(target.RestartPolicy)
 	return nil
+}
+
+// withoutController leaves out what is nothing to take off: on a host without the
+// controller, from a container that has no such limit in any of the sets. The runtime
+// would stumble over the missing controller.
+func (daemon *Daemon) withoutController(change containertypes.Resources, sets ...containertypes.Resources) containertypes.Resources {
+	limited := slices.ContainsFunc(sets, func(r containertypes.Resources) bool { return namesGPU(gpuLimits(r)) })
+	if !limited && !daemon.RawSysInfo().GPUMemory {
+		change.GPUPriority, change.GPUMemory = nil, nil
+	}
+	return change
 }
 
 // recoverUpdate settles the update that the container's journal tells of, if there
@@ -354,17 +364,12 @@ func (daemon *Daemon) recoverUpdate(ctr *container.Container, alive bool) (stuck
 	return stuck, nil
 }
 
-// restoreUpdate is recoverUpdate for a container that dockerd finds at its start.
-func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
-	if _, err := daemon.recoverUpdate(ctr, alive); err != nil {
-		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("an interrupted update could not be rolled back")
-	}
-}
-
 func init() {
 	reapplyKinds["update"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
 		if _, err := daemon.recoverUpdate(ctr, true); err != nil {
 			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("a previous update could not be rolled back yet")
+		} else if journal, err := readJournal(ctr); err == nil && journal == nil {
+			daemon.noteHolds(ctr, lostUpdate(ctr))
 		}
 		return map[lostOn]bool{lostUpdate(ctr): true}
 	}
@@ -389,7 +394,7 @@ func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, al
 	// A start waits for the container's lock: the next one has what is stored. If
 	// the task has ended there is no cgroup to put anything into.
 	try := func(named containertypes.Resources, set resourceSet) error {
-		change := daemon.assigning(named, set.Resources)
+		change := daemon.withoutController(daemon.assigning(named, set.Resources), old.Resources, target.Resources)
 		err := daemon.belowUse(ctr, int(tsk.Pid()), change)
 		if err == nil {
 			err = daemon.applyUpdate(context.TODO(), ctr, tsk, change, set.Resources, true)
