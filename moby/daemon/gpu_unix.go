@@ -118,7 +118,11 @@ func (daemon *Daemon) checkGPUUpdate(ctr *container.Container, update *container
 		return nil
 	}
 	obstacle := gpuRuntimeObstacle(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
-	if err := gpuRefusal(limits, obstacle); err != nil {
+	err := gpuRefusal(limits, obstacle)
+	if err == nil {
+		_, err = daemon.judgeGPUUpdate(ctr, ctr.GetPID(), limits)
+	}
+	if err != nil {
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
 	}
 	return nil
@@ -227,8 +231,8 @@ func (daemon *Daemon) gpuResourceLimit(limits containertypes.Resources) system.R
 	case obstacle != nil:
 		return system.ResourceLimits{Reason: obstacle.Error()}
 	case sysInfo.CgroupUnified:
-		return system.ResourceLimits{Backend: "gpu controller of cgroup v2"}
+		return system.ResourceLimits{Backend: "gpu controller of cgroup v2", Devices: daemon.gpusKept(limits)}
 	default:
-		return system.ResourceLimits{Backend: "gpu controller of cgroup v1"}
+		return system.ResourceLimits{Backend: "gpu controller of cgroup v1", Devices: daemon.gpusKept(limits)}
 	}
 }

@@ -29,6 +29,7 @@ func (daemon *Daemon) checkGPUUpdate(*container.Container, *containertypes.HostC
 // verifyGPUApplied has nothing to read.
 func verifyGPUApplied(string, int, containertypes.Resources) error { return nil }
 
-func (daemon *Daemon) gpuResourceLimits() system.ResourceLimits {
-	return system.ResourceLimits{Reason: "Windows has no gpu cgroup controller"}
+func (daemon *Daemon) gpuResourceLimits() (memory, priority system.ResourceLimits) {
+	none := system.ResourceLimits{Reason: "Windows has no gpu cgroup controller"}
+	return none, none
 }

@@ -96,10 +96,18 @@ func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) 
 	}
 }
 
+// verifyCreated refuses what only the two parts of a request together tell.
+func (daemon *Daemon) verifyCreated(daemonCfg *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+	if err := verifyHasNetwork(config, hostConfig); err != nil {
+		return err
+	}
+	return daemon.verifyGPUDevices(daemonCfg, config, hostConfig)
+}
+
 // startLimits applies and reads back what is not in the spec, or not believed,
 // before the user's program runs.
 func (daemon *Daemon) startLimits(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
-	if err := verifyGPUStarted(ctr, tsk); err != nil {
+	if err := daemon.startGPU(ctx, ctr, tsk); err != nil {
 		return err
 	}
 	if err := daemon.startBlkio(ctx, ctr, tsk); err != nil {
@@ -110,12 +118,12 @@ func (daemon *Daemon) startLimits(ctx context.Context, ctr *container.Container,
 
 // createWarnings says what the limits of a new container do not cover.
 func (daemon *Daemon) createWarnings(ctr *container.Container) []string {
-	return daemon.blkioWarnings(ctr, 0)
+	return append(daemon.blkioWarnings(ctr, 0), daemon.gpuWarnings(ctr)...)
 }
 
 // updateWarnings says the same of a container that was updated.
 func (daemon *Daemon) updateWarnings(name string, update *containertypes.HostConfig) []string {
-	if update == nil || limitFlags(blkioLimits(update.Resources)) == "" {
+	if update == nil || limitFlags(blkioLimits(update.Resources)) == "" && !namesGPU(gpuLimits(update.Resources)) {
 		return nil
 	}
 	ctr, err := daemon.GetContainer(name)
@@ -124,5 +132,13 @@ func (daemon *Daemon) updateWarnings(name string, update *containertypes.HostCon
 	}
 	ctr.Lock()
 	defer ctr.Unlock()
-	return daemon.blkioWarnings(ctr, ctr.Pid)
+	var warnings []string
+	if limitFlags(blkioLimits(update.Resources)) != "" {
+		warnings = daemon.blkioWarnings(ctr, ctr.Pid)
+	}
+	if limits := gpuLimits(update.Resources); namesGPU(limits) {
+		more, _ := daemon.judgeGPUUpdate(ctr, ctr.Pid, limits)
+		warnings = append(warnings, more...)
+	}
+	return warnings
 }

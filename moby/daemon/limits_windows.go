@@ -36,6 +36,10 @@ func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes
 	return func() error { return nil }, nil
 }
 
+func (daemon *Daemon) verifyCreated(_ *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+	return verifyHasNetwork(config, hostConfig)
+}
+
 func (daemon *Daemon) createWarnings(*container.Container) []string { return nil }
 
 func (daemon *Daemon) updateWarnings(string, *containertypes.HostConfig) []string { return nil }

@@ -14,6 +14,10 @@ type cgroupGPUInfo struct {
 	// GPUMemoryReason and GPUPriorityReason say, when the field above is false,
 	// what is missing and what to do.
 	GPUMemoryReason, GPUPriorityReason string
+
+	// GPUDevicesFile is where a kernel whose gpu controller says so tells which
+	// GPU keeps what. An earlier one has no such file.
+	GPUDevicesFile string
 }
 
 // setGPUController fills in what the gpu controller does; reason is empty if it

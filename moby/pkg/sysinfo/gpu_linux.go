@@ -6,10 +6,15 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
-const gpuController = "gpu"
+const (
+	gpuController = "gpu"
+	gpuDevices    = "gpu.devices"
+	cgroupV2Root  = "/sys/fs/cgroup"
+)
 
 // applyGPUCgroupInfo fills in cgroupGPUInfo on a cgroup v1 host.
 //
@@ -20,6 +25,7 @@ func applyGPUCgroupInfo(info *SysInfo) {
 	switch {
 	case mounted && cgroupEnabled(mountPoint, "gpu.usage_in_bytes"):
 		info.setGPUController("")
+		info.GPUDevicesFile = filepath.Join(mountPoint, gpuDevices)
 	case mounted:
 		info.setGPUController("the cgroup v1 hierarchy at " + mountPoint + " is not the kernel's gpu controller (no gpu.usage_in_bytes); unmount it")
 	default:
@@ -31,6 +37,7 @@ func applyGPUCgroupInfo(info *SysInfo) {
 func applyGPUCgroupInfoV2(info *SysInfo) {
 	if _, ok := info.cg2Controllers[gpuController]; ok {
 		info.setGPUController("")
+		info.GPUDevicesFile = filepath.Join(cgroupV2Root, gpuDevices)
 		return
 	}
 	info.setGPUController(gpuMissing(false))

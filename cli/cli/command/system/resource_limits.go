@@ -23,5 +23,8 @@ func printResourceLimits(output io.Writer, limits []system.ResourceLimits) {
 			backend = "not enforced: " + l.Reason
 		}
 		fprintf(output, "  %s: %s\n", strings.Join(l.Fields, ", "), backend)
+		if len(l.Devices) > 0 {
+			fprintln(output, "   Devices: "+strings.Join(l.Devices, ", "))
+		}
 	}
 }

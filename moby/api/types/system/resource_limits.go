@@ -16,6 +16,11 @@ type ResourceLimits struct {
 	// runtime. It is empty if nothing does.
 	Backend string `json:",omitempty"`
 
+	// Devices are those of the host that keep such a limit, where that is a matter
+	// of the device: for GPUs a node and, in brackets, its driver. The list is as
+	// of now, and is empty on a host without such a device.
+	Devices []string `json:",omitempty"`
+
 	// Reason says, if nothing enforces them, why, and what to do.
 	Reason string `json:",omitempty"`
 }
