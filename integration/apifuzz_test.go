@@ -151,7 +151,7 @@ func TestRandomBodies(t *testing.T) {
 		body := b.text(b.resources())
 		path := "/containers/" + target + "/update"
 		if b.IntN(3) == 0 {
-			path += "?exact=1"
+			path += "?replace=1"
 		}
 		r, err := d.TryAPI(http.MethodPost, path, body)
 		assert.NilError(t, err, "body %d: %s %s", i, path, body)

@@ -81,7 +81,7 @@ func TestAuthorizationPluginsSeeTheLimits(t *testing.T) {
 	r := d.API(t, http.MethodPost, "/containers/create?name=box", `{"Image":"busybox","Cmd":["sleep","600"]}`)
 	assert.Equal(t, r.Status, http.StatusCreated, "%s", r.Body)
 	refused("/containers/box/update", `{"GPUMemory":10240}`)
-	refused("/containers/box/update?exact=1", `{"GPUMemory":10240}`)
+	refused("/containers/box/update?replace=1", `{"GPUMemory":10240}`)
 	// The command's bodies go the same way.
 	res := d.Docker(t, "update", "--gpu-memory=10240", "box")
 	assert.Assert(t, res.Code != 0)

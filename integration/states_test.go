@@ -155,7 +155,7 @@ func TestUpdateOfAContainerBeingRemoved(t *testing.T) {
 	assert.Assert(t, r.Code != 0, "it was changed")
 	wantWords(t, r.Stderr, "marked for removal")
 	wantStored(t, d, id, 1)
-	u := d.API(t, http.MethodPost, "/containers/"+id+"/update?exact=1", `{"PidsLimit":133}`)
+	u := d.API(t, http.MethodPost, "/containers/"+id+"/update?replace=1", `{"PidsLimit":133}`)
 	assert.Assert(t, u.Status >= 400, "%s", u.Body)
 	wantStored(t, d, id, 1)
 }

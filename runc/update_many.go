@@ -58,7 +58,7 @@ func updateMany(context *cli.Context, requests io.Reader, answers io.Writer) err
 	// What an update leaves behind is small, and the process does not get old:
 	// collecting it as it comes would be a fifth of the work.
 	debug.SetGCPercent(800)
-	for first := true; ; first = false {
+	for {
 		var req updateRequest
 		if err := in.Decode(&req); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -79,11 +79,6 @@ func updateMany(context *cli.Context, requests io.Reader, answers io.Writer) err
 			defer lock.Unlock()
 			_ = out.Encode(answer) // The caller is gone; what it asked for is done all the same.
 		}()
-		if first {
-			// The cgroups package finds out names of files at its first Set,
-			// without a lock.
-			wg.Wait()
-		}
 	}
 }
 
@@ -122,9 +117,12 @@ func lockContainer(context *cli.Context) (*libcontainer.Updatable, error) {
 	if id == "" {
 		return nil, errEmptyID
 	}
-	dir, err := os.Open(filepath.Join(root, id))
-	if err != nil || filepath.Base(id) != id {
+	if filepath.Base(id) != id {
 		return libcontainer.LoadForUpdate(root, id) // It has the words for that.
+	}
+	dir, err := os.Open(filepath.Join(root, id))
+	if err != nil {
+		return libcontainer.LoadForUpdate(root, id)
 	}
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)

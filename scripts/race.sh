@@ -27,6 +27,7 @@ esac
 exec $PWD/.build/bin/runc "\$@"
 END
 chmod +x "$out/runc"
+go -C .build/src/cgroups test -race -count=1 -run InParallel ./fs
 MUST=root,binaries RACE=$out go test -count=1 -v -run '^TestParallel' ./integration
 
 cat >"$out/race.go" <<END

@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -170,28 +169,13 @@ func TestCompareGPUFiles(t *testing.T) {
 	assert.Check(t, is.ErrorContains(compareGPUFiles(empty, true, gpu(nil, i64(10240))), "cannot tell whether --gpu-memory=10240 was applied"))
 }
 
-// The container's cgroup is found from a process, here this test's own: the
-// directory must be one that lists it.
-func TestContainerCgroupDir(t *testing.T) {
-	for _, controller := range []string{"memory", "no-such-controller"} {
-		dir, v2, err := containerCgroupDir("no container has this name", os.Getpid(), controller)
-		if err != nil {
-			// A host with neither that v1 hierarchy nor a cgroup2 mount.
-			assert.Check(t, is.ErrorContains(err, "cgroup"))
-			continue
-		}
-		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		assert.NilError(t, err)
-		assert.Check(t, len(procs) > 0, "%s (v2 %v) lists no process", dir, v2)
-	}
-}
-
 // fakeTask records what it is told and says yes, like a shim or a runtime that
-// drops what it does not know.
+// drops what it does not know; or no, to the first calls, or to what it refuses.
 type fakeTask struct {
 	libcontainerdtypes.Task
-	updates []map[string]string
-	err     error
+	updates []*libcontainerdtypes.Resources
+	errs    []error
+	refuse  func(*libcontainerdtypes.Resources) error
 	status  containerd.ProcessStatus
 }
 
@@ -202,49 +186,59 @@ func (f *fakeTask) Status(context.Context) (containerd.Status, error) {
 func (f *fakeTask) Pid() uint32 { return uint32(os.Getpid()) }
 
 func (f *fakeTask) UpdateResources(_ context.Context, r *libcontainerdtypes.Resources) error {
-	f.updates = append(f.updates, r.Unified)
-	return f.err
+	f.updates = append(f.updates, r)
+	if n := len(f.updates); n <= len(f.errs) {
+		return f.errs[n-1]
+	}
+	if f.refuse != nil {
+		return f.refuse(r)
+	}
+	return nil
 }
 
-func TestUpdateTaskGPU(t *testing.T) {
-	_, info := gpuHost(true)
-	d := &Daemon{sysInfo: info}
-	ctr := &container.Container{ID: "0123456789abcdef", State: container.NewState(), HostConfig: &containertypes.HostConfig{}}
-	ctx := context.Background()
+func (f *fakeTask) unified() (sent []map[string]string) {
+	for _, r := range f.updates {
+		sent = append(sent, r.Unified)
+	}
+	return sent
+}
 
+func TestUpdateGPU(t *testing.T) {
+	running := func(t *testing.T, r containertypes.Resources) (*Daemon, *container.Container, *fakeTask) {
+		d, c := stoppedContainer(t, r)
+		tsk := &fakeTask{status: containerd.Running}
+		c.Lock()
+		defer c.Unlock()
+		c.SetRunningExternal(nil, tsk)
+		return d, c, tsk
+	}
+	update := func(d *Daemon, c *container.Container, r containertypes.Resources) error {
+		_, err := d.transact(c.ID, 0, func(c *container.Container) (containertypes.Resources, resourceSet, error) {
+			return d.plan(c, &containertypes.HostConfig{Resources: r}, nil)
+		})
+		return err
+	}
 	t.Run("nothing named, nothing read back", func(t *testing.T) {
-		tsk := &fakeTask{}
-		assert.NilError(t, d.updateTask(ctx, ctr, tsk, containertypes.Resources{CPUShares: 5}, gpu(i64(50), nil)))
-		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{nil}))
+		d, c, tsk := running(t, gpu(i64(50), nil))
+		assert.NilError(t, update(d, c, containertypes.Resources{CPUShares: 5}))
+		assert.Check(t, is.DeepEqual(tsk.unified(), []map[string]string{nil}))
 	})
-	t.Run("a yes that changed nothing is undone and reported", func(t *testing.T) {
-		tsk := &fakeTask{}
-		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), i64(4096)), gpu(i64(50), nil))
+	t.Run("a yes that changed nothing is undone, reported and shown", func(t *testing.T) {
+		d, c, tsk := running(t, gpu(i64(50), nil))
+		err := update(d, c, gpu(i64(7), i64(4096)))
 		assert.Check(t, is.ErrorContains(err, "was applied"))
-		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{
+		assert.Check(t, is.DeepEqual(tsk.unified()[:2], []map[string]string{
 			{"gpu.priority": "7", "gpu.memory.max": "4096"},
 			{"gpu.priority": "50", "gpu.memory.max": "max"},
 		}))
-	})
-	t.Run("a runtime's no is passed on, and what it may have done is undone", func(t *testing.T) {
-		tsk := &fakeTask{err: errors.New("no"), status: containerd.Running}
-		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
-		assert.Check(t, is.ErrorContains(err, "no; and the old limits could not be put back"))
-		assert.Check(t, errors.As(err, &notTakenBackError{}))
-		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{{"gpu.priority": "7"}, {"gpu.priority": "0"}}))
-	})
-	t.Run("nothing to undo in a container that has ended meanwhile", func(t *testing.T) {
-		tsk := &fakeTask{err: errors.New("container not running"), status: containerd.Stopped}
-		err := d.updateTask(ctx, ctr, tsk, gpu(i64(7), nil), gpu(nil, nil))
-		assert.Check(t, is.Error(err, "container not running"))
-		assert.Check(t, !errors.As(err, &notTakenBackError{}))
-		assert.Check(t, errors.As(err, &endedError{}))
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 2), "the files show neither")
+		assert.Check(t, is.DeepEqual(c.HostConfig.Resources, gpu(i64(50), nil)))
 	})
 	t.Run("nothing to take off without a controller", func(t *testing.T) {
-		tsk := &fakeTask{}
-		bare := &Daemon{sysInfo: &sysinfo.SysInfo{}}
-		assert.NilError(t, bare.updateTask(ctx, ctr, tsk, gpu(i64(0), i64(-1)), gpu(nil, nil)))
-		assert.Check(t, is.DeepEqual(tsk.updates, []map[string]string{nil}))
+		d, c, tsk := running(t, gpu(nil, nil))
+		d.sysInfo = &sysinfo.SysInfo{}
+		assert.NilError(t, update(d, c, gpu(i64(0), i64(-1))))
+		assert.Check(t, is.DeepEqual(tsk.unified(), []map[string]string{nil}))
 	})
 }
 

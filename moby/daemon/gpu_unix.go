@@ -13,9 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
-	"github.com/containerd/cgroups/v3"
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
 	containertypes "github.com/docker/docker/api/types/container"
@@ -24,7 +22,6 @@ import (
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
-	"github.com/moby/sys/mountinfo"
 )
 
 // Keys of the OCI spec's linux.resources.unified that carry the GPU limits to
@@ -215,51 +212,6 @@ func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
 		}
 	}
 	return nil
-}
-
-// cgroupMounts lists the mounted hierarchies. Like sysinfo it looks once: the
-// list of all mounts is long where many containers run, and stats are asked for
-// each of them every second.
-var cgroupMounts = sync.OnceValues(func() ([]*mountinfo.Info, error) {
-	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		return m.FSType != "cgroup" && m.FSType != "cgroup2", false
-	})
-})
-
-// containerCgroupDir returns the directory of a container's cgroup in the
-// hierarchy of controller, and whether that is the cgroup v2 one.
-//
-// It starts from /proc/PID/cgroup, which is right for every cgroup driver and
-// parent, and cuts the path behind the component that names the container: an
-// init like systemd moves itself into a child cgroup, which has no limits.
-func containerCgroupDir(id string, pid int, controller string) (dir string, v2 bool, _ error) {
-	v1, unified, err := cgroups.ParseCgroupFileUnified(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return "", false, err
-	}
-	path, isV1 := v1[controller]
-	if !isV1 {
-		path = unified
-	}
-	if i := strings.Index(path, id); i >= 0 {
-		if j := strings.IndexByte(path[i:], '/'); j >= 0 {
-			path = path[:i+j]
-		}
-	}
-	mounts, err := cgroupMounts()
-	if err != nil {
-		return "", false, err
-	}
-	for _, m := range mounts {
-		if isV1 && (m.FSType != "cgroup" || !slices.Contains(strings.Split(m.VFSOptions, ","), controller)) || !isV1 && m.FSType != "cgroup2" {
-			continue
-		}
-		// In a nested daemon the mount may show only a part of the hierarchy.
-		if rel, err := filepath.Rel(m.Root, path); err == nil && filepath.IsLocal(rel) {
-			return filepath.Join(m.Mountpoint, rel), !isV1, nil
-		}
-	}
-	return "", false, fmt.Errorf("no mount of the %s cgroup hierarchy shows %s", controller, path)
 }
 
 // gpuResourceLimits tells whether GPU memory and GPU priority can be limited

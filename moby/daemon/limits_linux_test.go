@@ -101,7 +101,7 @@ func TestTakeBackLimits(t *testing.T) {
 		BlkioReadLimit: i64(6), BlkioWriteLimit: i64(7), BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 5}},
 		NetPriorities: []containertypes.NetPriority{{Interface: "eth1"}},
 	}
-	assert.Check(t, is.DeepEqual(d.takeBack(update, old), containertypes.Resources{
+	assert.Check(t, is.DeepEqual(d.assigning(update, old), containertypes.Resources{
 		BlkioReadLimit: i64(6), BlkioWriteIOpsLimit: i64(-1), BlkioDeviceReadBps: old.BlkioDeviceReadBps,
 		BlkioWeightDevice: []*blkiodev.WeightDevice{},
 		NetClassID:        u32(0), NetPriorities: old.NetPriorities, NetEgressRate: i64(-1),

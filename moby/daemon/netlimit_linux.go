@@ -101,14 +101,12 @@ func needHierarchy(controller string, needed bool) error {
 	if !needed {
 		return nil
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup"))
+	mounts, err := cgroupMounts()
 	if err != nil {
 		return err
 	}
-	for _, m := range mounts {
-		if slices.Contains(strings.Split(m.VFSOptions, ","), controller) {
-			return nil
-		}
+	if slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return isHierarchyOf(m, controller) }) {
+		return nil
 	}
 	known, err := os.ReadFile("/proc/cgroups")
 	if err != nil {
@@ -121,6 +119,20 @@ func needHierarchy(controller string, needed bool) error {
 	return fmt.Errorf("the cgroup hierarchy %[1]s is not mounted; mount it by \"mkdir -p %[2]s && mount -t cgroup -o %[1]s %[1]s %[2]s\"", controller, dir)
 }
 
+// needOwnCgroups refuses what a running container in the host's network could not
+// be given on cgroup v1.
+func needOwnCgroups(id string, pid int, limits containertypes.Resources) error {
+	for controller, needed := range map[string]bool{"net_cls": limits.NetClassID != nil, "net_prio": len(limits.NetPriorities) > 0} {
+		if !needed {
+			continue
+		}
+		if _, _, err := containerCgroupDir(id, pid, controller); errors.Is(err, errNoOwnCgroup) {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkNetUpdate refuses an update of network limits that cannot be enforced on
 // the container's networks, running or not, before anything is changed.
 func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containertypes.Resources) error {
@@ -130,6 +142,10 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	ctr.Lock()
 	limits := ctr.HostConfig.Resources
 	mode := ctr.HostConfig.NetworkMode
+	pid := 0
+	if ctr.State != nil && ctr.State.Running {
+		pid = ctr.State.Pid
+	}
 	var networks []string
 	if ctr.NetworkSettings != nil {
 		for name := range ctr.NetworkSettings.Networks {
@@ -146,7 +162,11 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	if err := verifyHasNetwork(ctr.Config, &containertypes.HostConfig{Resources: limits}); err != nil {
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
 	}
-	err := canEnforceNet(daemon.config(), mode, limits, daemon.RawSysInfo().CgroupUnified)
+	cgroupV2 := daemon.RawSysInfo().CgroupUnified
+	err := canEnforceNet(daemon.config(), mode, limits, cgroupV2)
+	if err == nil && pid != 0 && mode.IsHost() && !cgroupV2 {
+		err = needOwnCgroups(ctr.ID, pid, netLimits(update))
+	}
 	for _, name := range networks {
 		if n, findErr := daemon.FindNetwork(name); err == nil && findErr == nil {
 			err = canEnforceOn(n)
@@ -412,7 +432,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 		return err
 	case mode.IsHost():
 		named := update
-		if c := named.NetClassID; c != nil && *c == 0 && needHierarchy("net_cls", true) != nil {
+		if c := named.NetClassID; c != nil && *c == 0 && hasNoClass(ctr.ID, pid) {
 			named.NetClassID = nil
 		}
 		var gone map[string]uint32
@@ -463,7 +483,7 @@ func (daemon *Daemon) verifyNetApplied(ctr *container.Container, tsk libcontaine
 // verifyHostNet compares net_cls.classid and net_prio.ifpriomap with what r
 // names. Class 0 is what there is without a hierarchy.
 func verifyHostNet(id string, pid int, r containertypes.Resources) error {
-	if c := r.NetClassID; c != nil && (*c != 0 || needHierarchy("net_cls", true) == nil) {
+	if c := r.NetClassID; c != nil && (*c != 0 || !hasNoClass(id, pid)) {
 		dir, v2, err := containerCgroupDir(id, pid, "net_cls")
 		if err == nil && v2 {
 			err = errors.New("the container has no net_cls cgroup")
@@ -495,12 +515,25 @@ func verifyHostNet(id string, pid int, r containertypes.Resources) error {
 	return nil
 }
 
+// hasNoClass reports whether there is nowhere that a container in the host's
+// network could have a class on cgroup v1.
+func hasNoClass(id string, pid int) bool {
+	if needHierarchy("net_cls", true) != nil {
+		return true
+	}
+	_, _, err := containerCgroupDir(id, pid, "net_cls")
+	return errors.Is(err, errNoOwnCgroup)
+}
+
 // hostPriorities returns what net_prio.ifpriomap of a container has but 0.
 func hostPriorities(id string, pid int) (map[string]uint32, error) {
 	if needHierarchy("net_prio", true) != nil {
 		return nil, nil
 	}
 	dir, v2, err := containerCgroupDir(id, pid, "net_prio")
+	if errors.Is(err, errNoOwnCgroup) {
+		return nil, nil
+	}
 	if err != nil || v2 {
 		return nil, err
 	}

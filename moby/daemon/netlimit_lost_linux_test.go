@@ -78,14 +78,15 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 	})
 	retryLostAfter = time.Hour
 	daemon.noteNet(ctr, on, limits, onlyClass)
-	assert.Check(t, daemon.transact(ctr.ID, func(*container.Container) (containertypes.Resources, error) {
-		return containertypes.Resources{}, errors.New("refused")
-	}, nil) != nil)
+	_, err := daemon.transact(ctr.ID, 0, func(*container.Container) (containertypes.Resources, resourceSet, error) {
+		return containertypes.Resources{}, resourceSet{}, errors.New("refused")
+	})
+	assert.Check(t, err != nil)
 	assert.Check(t, is.Len(lostOf(ctr.ID), 0))
 }
 
 func TestConnectWaitsForTheEndOfAnUpdate(t *testing.T) {
-	unlock := lockUpdates("connect")
+	unlock := lockNetUpdates("connect")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -122,4 +125,76 @@ func TestUpdaterDies(t *testing.T) {
 	}
 	u := &updater{updaterKey: updaterKey{binary: filepath.Join(t.TempDir(), "missing")}}
 	assert.Check(t, is.ErrorContains(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))
+}
+
+// setUpdateDeadline is for one test.
+func setUpdateDeadline(t *testing.T, d time.Duration) {
+	before := updateDeadline
+	updateDeadline = d
+	t.Cleanup(func() { updateDeadline = before })
+}
+
+// An update that does not end keeps nobody else waiting. It is given up, and its
+// process ended; who waits for the same process is answered by the next one.
+func TestUpdaterDeadline(t *testing.T) {
+	setUpdateDeadline(t, 2*time.Second)
+	// The first process never answers for two of three.
+	u, starts := fakeRuntime(t, `
+test "$(wc -l <"${0%runtime}starts")" -gt 1 && slow=none || slow=slow
+echo $$ >>"${0%runtime}pids"
+while read -r line; do
+	case $line in
+	*'"id":"stuck"'* | *'"id":"'$slow'"'*) ;;
+	*) echo "$line" | sed 's/.*"id":"\([^"]*\)".*/{"id":"\1"}/' ;;
+	esac
+done`)
+	begin := time.Now()
+	stuck, slow := make(chan error, 1), make(chan error, 1)
+	go func() { stuck <- u.update("stuck", &libcontainerdtypes.Resources{}) }()
+	for waiting := 0; waiting == 0; time.Sleep(time.Millisecond) {
+		u.mu.Lock()
+		if u.proc != nil {
+			waiting = len(u.proc.waiting)
+		}
+		u.mu.Unlock()
+	}
+	time.Sleep(updateDeadline / 2)
+	go func() { slow <- u.update("slow", &libcontainerdtypes.Resources{}) }()
+	assert.Check(t, u.update("box", &libcontainerdtypes.Resources{}))
+	assert.Check(t, time.Since(begin) < updateDeadline, "an update waited for another container's")
+
+	err := <-stuck
+	assert.Check(t, is.ErrorContains(err, "did not finish within 2s"))
+	assert.Check(t, cerrdefs.IsDeadlineExceeded(err))
+	assert.Check(t, time.Since(begin) < 2*updateDeadline)
+	assert.Check(t, <-slow)
+	assert.Check(t, is.Equal(starts(), 2))
+
+	pids, err := os.ReadFile(filepath.Join(u.root, "pids"))
+	assert.NilError(t, err)
+	first, err := strconv.Atoi(strings.Fields(string(pids))[0])
+	assert.NilError(t, err)
+	for i := 0; unix.Kill(first, 0) == nil && i < 100; i++ {
+		time.Sleep(10 * time.Millisecond)
+	}
+	assert.Check(t, is.ErrorIs(unix.Kill(first, 0), unix.ESRCH), "the update that was given up goes on")
+}
+
+// A process that does not read, and so lets the pipe fill up, is replaced.
+func TestUpdaterDoesNotRead(t *testing.T) {
+	u, starts := fakeRuntime(t, `test "$(wc -l <"${0%runtime}starts")" -gt 1 || exec sleep 60
+`+answerAll)
+	long := &libcontainerdtypes.Resources{Unified: map[string]string{"io.max": strings.Repeat("x", 4000)}}
+	var group sync.WaitGroup
+	begin := time.Now()
+	for i := range 40 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			assert.Check(t, u.update(fmt.Sprint("box", i), long))
+		}()
+	}
+	group.Wait()
+	assert.Check(t, is.Equal(starts(), 2))
+	assert.Check(t, time.Since(begin) < 10*requestDeadline)
 }

@@ -22,6 +22,7 @@ import (
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 )
 
@@ -46,7 +47,23 @@ func (daemon *Daemon) sendUpdate(ctx context.Context, ctr *container.Container, 
 	if u := daemon.updaterOf(ctr); u != nil {
 		return u.update(ctr.ID, resources)
 	}
-	return tsk.UpdateResources(ctx, resources)
+	ctx, cancel := context.WithTimeout(ctx, updateDeadline)
+	defer cancel()
+	err := tsk.UpdateResources(ctx, resources)
+	if err != nil && ctx.Err() != nil {
+		err = updateTimeout(ctr.HostConfig.Runtime, err)
+	}
+	return err
+}
+
+// updateDeadline is how long the runtime may take for one container, who waits
+// for nobody else's. It is long because memory that is to be freed may have to be
+// written to a slow disk first.
+var updateDeadline = time.Minute
+
+// updateTimeout says so when it was longer.
+func updateTimeout(runtime string, err error) error {
+	return errdefs.Deadline(fmt.Errorf("%s did not finish within %s: another program may hold the container's state, or its memory takes long to be freed: %w", runtime, updateDeadline, err))
 }
 
 // expectUpdate starts the process that sendUpdate will need. That takes about as
@@ -98,10 +115,19 @@ type updater struct {
 }
 
 type updaterProcess struct {
-	requests io.WriteCloser
+	requests *os.File
 	waiting  map[string]chan<- error // by container ID; under updater.mu
 	idle     *time.Timer
+	kill     func()
 }
+
+// errAskAnother is the answer of a process that is ended for another container's
+// sake: to update twice is the same as once.
+var errAskAnother = errors.New("ended for another container's update")
+
+// requestDeadline is how long a process may take to read a request. It reads them
+// as they come, and there is room for many.
+const requestDeadline = time.Second
 
 // update returns when the runtime has updated the container, or has failed.
 func (u *updater) update(id string, resources *libcontainerdtypes.Resources) error {
@@ -112,11 +138,51 @@ func (u *updater) update(id string, resources *libcontainerdtypes.Resources) err
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	if err := u.send(id, request, done); err != nil {
-		return err
+	deadline := time.NewTimer(updateDeadline)
+	defer deadline.Stop()
+	for {
+		done := make(chan error, 1)
+		p, err := u.send(id, request, done)
+		if err == nil {
+			select {
+			case err = <-done:
+			case <-deadline.C:
+				return u.giveUp(p, id, done)
+			}
+		}
+		if !errors.Is(err, errAskAnother) {
+			return err
+		}
+		select {
+		case <-deadline.C:
+			return updateTimeout(u.binary, err)
+		default:
+		}
 	}
-	return <-done
+}
+
+// giveUp ends the process that does not finish a container's update: the update
+// must not go on while it is rolled back. Whoever else waits for that process asks
+// another one, which waits, for each container, until the old one has let go of it.
+func (u *updater) giveUp(p *updaterProcess, id string, done <-chan error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if p.waiting[id] == nil {
+		return <-done // It was answered just now.
+	}
+	delete(p.waiting, id)
+	u.abandon(p)
+	return updateTimeout(u.binary, context.DeadlineExceeded)
+}
+
+// abandon ends a process at once. Callers hold u.mu.
+func (u *updater) abandon(p *updaterProcess) {
+	u.retire(p)
+	p.kill()
+	for id, done := range p.waiting {
+		delete(p.waiting, id)
+		done <- errAskAnother
+	}
 }
 
 // expect starts a process if there is none. An error is left to send, which tries
@@ -132,28 +198,34 @@ func (u *updater) expect() {
 	}
 }
 
-func (u *updater) send(id string, request []byte, done chan<- error) error {
+func (u *updater) send(id string, request []byte, done chan<- error) (*updaterProcess, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.proc == nil {
 		if err := u.start(); err != nil {
-			return fmt.Errorf("starting %s %s: %w", u.binary, u.command, err)
+			return nil, fmt.Errorf("starting %s %s: %w", u.binary, u.command, err)
 		}
 	}
 	p := u.proc
 	p.idle.Stop()
 	if p.waiting[id] != nil {
-		return fmt.Errorf("container %s is being updated", id)
+		return nil, fmt.Errorf("container %s is being updated", id)
 	}
 	p.waiting[id] = done
-	if _, err := p.requests.Write(append(request, '\n')); err != nil {
+	_ = p.requests.SetWriteDeadline(time.Now().Add(requestDeadline))
+	if _, err := p.requests.Write(append(request, '\n')); errors.Is(err, os.ErrDeadlineExceeded) {
+		// It does not read: it was stopped, or the machine is out of memory.
+		delete(p.waiting, id)
+		u.abandon(p)
+		return nil, errAskAnother
+	} else if err != nil {
 		// It is dying, and whoever waits for its end tells those that wait
 		// for an answer. This one may still be lucky with the next.
 		delete(p.waiting, id)
 		u.retire(p)
-		return fmt.Errorf("asking %s %s: %w", u.binary, u.command, err)
+		return nil, fmt.Errorf("asking %s %s: %w", u.binary, u.command, err)
 	}
-	return nil
+	return p, nil
 }
 
 // retire lets a process end when it has answered. Callers hold u.mu.
@@ -173,15 +245,18 @@ func (u *updater) start() error {
 	cmd.WaitDelay = time.Second
 	stderr := &tail{max: 2000}
 	cmd.Stderr = stderr
-	requests, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
 	answers, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	p := &updaterProcess{requests: requests, waiting: map[string]chan<- error{}}
+	// Not cmd.StdinPipe, whose kind of file is not told.
+	stdin, requests, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	cmd.Stdin = stdin
+	p := &updaterProcess{requests: requests, waiting: map[string]chan<- error{}, kill: func() { _ = cmd.Process.Kill() }}
 	p.idle = time.AfterFunc(time.Hour, func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -206,6 +281,7 @@ func (u *updater) start() error {
 	}()
 	if err := <-started; err != nil {
 		p.idle.Stop()
+		_ = requests.Close()
 		return err
 	}
 	u.proc = p

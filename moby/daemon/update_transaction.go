@@ -8,11 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
-	"sync"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	cerrdefs "github.com/containerd/errdefs"
@@ -31,38 +31,117 @@ import (
 // win on disk and the other in the kernel.
 var updateLocks = locker.New()
 
-// pendingUpdateFile exists in a container's folder while an update is under
-// way. Whoever finds it (the next update, the next start of dockerd) takes that
-// update back: it was never acknowledged.
-const pendingUpdateFile = "update.pending.json"
-
-// pendingUpdate is what it takes to take an update back.
-type pendingUpdate struct {
-	Update        containertypes.Resources // what is being sent to the runtime
-	Old           containertypes.Resources // what was in force
-	RestartPolicy containertypes.RestartPolicy
-	Boot          string // of the machine
+// resourceSet is what an update changes as a whole.
+type resourceSet struct {
+	containertypes.Resources
+	containertypes.RestartPolicy
 }
 
-// notTakenBackError says that a failed update may have left something behind
-// in the kernel. The pending file stays.
-type notTakenBackError struct{ error }
+func currentSet(ctr *container.Container) resourceSet {
+	return resourceSet{ctr.HostConfig.Resources, ctr.HostConfig.RestartPolicy}
+}
 
-// Unwrap keeps the class of the error that it holds.
-func (e notTakenBackError) Unwrap() error { return e.error }
+// is tells whether two sets have the same values in all that an update can change.
+// Policies are compared as long as both are known.
+func (s resourceSet) is(other resourceSet) bool {
+	if s.Name != "" && other.Name != "" && s.RestartPolicy != other.RestartPolicy {
+		return false
+	}
+	keepFixed(&s.Resources, containertypes.Resources{})
+	keepFixed(&other.Resources, containertypes.Resources{})
+	a, err1 := json.Marshal(s.Resources)
+	b, err2 := json.Marshal(other.Resources)
+	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+}
 
-// updateAllOrNothing is daemon.update with a promise: if it returns an error,
-// kernel, runtime, disk and inspect hold the old values, or will as soon as
-// that is possible again. A crash in between counts as an error.
+// resourcesVersion is the number that each change of a container's set raises.
+// What was made by a dockerd that does not count has version 1.
+func resourcesVersion(hostConfig *containertypes.HostConfig) uint64 {
+	return max(hostConfig.ResourcesVersion, 1)
+}
+
+// ContainerUpdateWith changes a container as a whole: if it returns an error, kernel,
+// runtime, disk and inspect hold the old set, or what does not is shown as not in
+// force. A crash in between counts as an error. See [containertypes.UpdateOptions].
+//
+// Errors: NotFound; Conflict, if the container is being removed or its version is
+// another one than opts asks for; InvalidParameter, if a value is out of range or
+// cannot be enforced.
+func (daemon *Daemon) ContainerUpdateWith(name string, update *containertypes.HostConfig, opts containertypes.UpdateOptions) (containertypes.UpdateResponse, error) {
+	warnings, err := daemon.verifyContainerSettings(daemon.config(), update, nil, true)
+	if err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, errdefs.InvalidParameter(err)
+	}
+	version, err := daemon.transact(name, opts.Version, func(ctr *container.Container) (containertypes.Resources, resourceSet, error) {
+		change, target, err := daemon.plan(ctr, update, opts.Replace)
+		if err == nil {
+			err = daemon.checkUpdate(ctr, update, change)
+		}
+		return change, target, err
+	})
+	if err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, err
+	}
+	return containertypes.UpdateResponse{
+		Warnings:         append(warnings, daemon.updateWarnings(name, update)...),
+		ResourcesVersion: version,
+	}, nil
+}
+
+// updateAllOrNothing is for upstream's ContainerUpdate.
 func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.HostConfig) error {
 	if update == nil {
 		return nil
 	}
-	return daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
-		return update.Resources, daemon.checkUpdate(ctr, update, update.Resources)
-	}, func(ctr *container.Container, _, _ containertypes.Resources) error {
-		return daemon.update(ctr.ID, update)
+	_, err := daemon.transact(name, 0, func(ctr *container.Container) (containertypes.Resources, resourceSet, error) {
+		change, target, err := daemon.plan(ctr, update, nil)
+		if err == nil {
+			err = daemon.checkUpdate(ctr, update, change)
+		}
+		return change, target, err
 	})
+	return err
+}
+
+// plan returns what has to be sent to the runtime, and what the container will have
+// then. What update does not name keeps its value, but for the fields in replace,
+// which go back to their default.
+func (daemon *Daemon) plan(ctr *container.Container, update *containertypes.HostConfig, replace []string) (change containertypes.Resources, target resourceSet, _ error) {
+	if len(replace) == 0 {
+		merged, err := mergeUpdate(ctr.HostConfig, update)
+		if err != nil {
+			return change, target, errCannotUpdate(ctr.ID, err)
+		}
+		return update.Resources, currentSet(merged), nil
+	}
+	named := resourceNames
+	if !slices.Equal(replace, containertypes.ReplaceAll) {
+		named = replace
+	}
+	target = currentSet(ctr)
+	for _, name := range named {
+		if name == restartPolicyName {
+			if update.RestartPolicy.Name != "" {
+				target.RestartPolicy = update.RestartPolicy
+			}
+			continue
+		}
+		if err := copyResource(&target.Resources, update.Resources, name); err != nil {
+			return change, target, errdefs.InvalidParameter(err)
+		}
+		// What either of them has is what has to be set.
+		from := update.Resources
+		if !namesResource(from, name) {
+			from = ctr.HostConfig.Resources
+		}
+		_ = copyResource(&change, from, name)
+	}
+	// Fields that are kept and fields that are replaced have to go together.
+	whole := containertypes.HostConfig{Resources: target.Resources}
+	if _, err := daemon.verifyContainerSettings(daemon.config(), &whole, nil, true); err != nil {
+		return change, target, errdefs.InvalidParameter(err)
+	}
+	return daemon.assigning(change, target.Resources), target, nil
 }
 
 // ContainersResources returns what containers have that an update can change. It
@@ -79,55 +158,19 @@ func (daemon *Daemon) ContainersResources(names []string) ([]containertypes.Curr
 			Name:         name,
 			ID:           ctr.ID,
 			UpdateConfig: containertypes.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
+
+			ResourcesVersion: resourcesVersion(ctr.HostConfig),
 		})
 		ctr.Unlock()
 	}
 	return all, nil
 }
 
-// ContainerUpdateExact sets every resource that can be updated, and the restart
-// policy, to just what target says: an absent field goes back to its default,
-// where ContainerUpdate would keep it. This is how a client takes back an
-// update that it has already been told was done. Block I/O weight has no
-// default that fits all kernels; it is only ever set.
-func (daemon *Daemon) ContainerUpdateExact(name string, target *containertypes.HostConfig) (containertypes.UpdateResponse, error) {
-	daemonCfg := daemon.config()
-	warnings, err := daemon.verifyContainerSettings(daemonCfg, target, nil, true)
-	if err != nil {
-		return containertypes.UpdateResponse{Warnings: warnings}, errdefs.InvalidParameter(err)
-	}
-	err = daemon.transact(name, func(ctr *container.Container) (containertypes.Resources, error) {
-		touched := ctr.HostConfig.Resources
-		if err := overlay(&touched, target.Resources); err != nil {
-			return touched, err
-		}
-		change := daemon.takeBack(touched, target.Resources)
-		return change, daemon.checkUpdate(ctr, target, change)
-	}, func(ctr *container.Container, update, old containertypes.Resources) error {
-		return daemon.updateExact(ctr, update, old, target)
-	})
-	return containertypes.UpdateResponse{Warnings: warnings}, err
-}
-
-// overlay puts the fields that over names on top of those of base.
-func overlay(base *containertypes.Resources, over containertypes.Resources) error {
-	merged := &container.Container{HostConfig: &containertypes.HostConfig{}}
-	merged.HostConfig.Resources = *base
-	// Without the limits that upstream refuses to change into each other.
-	if over.NanoCPUs != 0 {
-		merged.HostConfig.CPUPeriod, merged.HostConfig.CPUQuota = 0, 0
-	}
-	if over.CPUPeriod != 0 || over.CPUQuota != 0 {
-		merged.HostConfig.NanoCPUs = 0
-	}
-	if over.Memory != 0 && over.MemorySwap == 0 {
-		merged.HostConfig.MemorySwap = over.Memory
-	}
-	if err := merged.UpdateContainer(&containertypes.HostConfig{Resources: over}); err != nil {
-		return err
-	}
-	*base = merged.HostConfig.Resources
-	return nil
+// mergeUpdate returns old with what update names on top of it, as upstream merges them.
+func mergeUpdate(old, update *containertypes.HostConfig) (*container.Container, error) {
+	hostConfig := *old
+	merged := &container.Container{HostConfig: &hostConfig}
+	return merged, merged.UpdateContainer(update)
 }
 
 // checkUpdate refuses what cannot be enforced before anything is changed. change
@@ -139,58 +182,11 @@ func (daemon *Daemon) checkUpdate(ctr *container.Container, update *containertyp
 	return daemon.checkNetUpdate(ctr, change)
 }
 
-func (daemon *Daemon) updateExact(ctr *container.Container, update, old containertypes.Resources, target *containertypes.HostConfig) error {
-	ctr.Lock()
-	if ctr.RemovalInProgress || ctr.Dead {
-		ctr.Unlock()
-		return errCannotUpdate(ctr.ID, errors.New(`container is marked for removal and cannot be "update"`))
-	}
-	err := daemon.storeResources(ctr, target.Resources, target.RestartPolicy)
-	isRestarting := ctr.Restarting
-	tsk, taskErr := ctr.GetRunningTask()
-	ctr.Unlock()
-	if err == nil && taskErr == nil && !isRestarting {
-		err = daemon.updateTask(context.TODO(), ctr, tsk, update, old)
-	}
-	if err != nil {
-		return errCannotUpdate(ctr.ID, err)
-	}
-	daemon.logUpdate(ctr, old)
-	return nil
-}
-
 // lockUpdates keeps updates of a container away until unlock is called.
 func lockUpdates(containerID string) (unlock func()) {
 	updateLocks.Lock(containerID)
 	return func() { _ = updateLocks.Unlock(containerID) }
 }
-
-// updateTask applies an update to a running container, or leaves it as it was.
-func (daemon *Daemon) updateTask(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, old containertypes.Resources) error {
-	dropMissingGPU(&update, old, daemon.RawSysInfo())
-	ctr.Lock()
-	full := ctr.HostConfig.Resources
-	ctr.Unlock()
-	err := daemon.applyUpdate(ctx, ctr, tsk, update, full, false)
-	if err == nil {
-		return nil
-	}
-	backErr := daemon.applyUpdate(ctx, ctr, tsk, daemon.takeBack(update, old), old, true)
-	switch {
-	case backErr == nil:
-		return err
-	case hasEnded(ctx, tsk):
-		return endedError{err}
-	default:
-		return notTakenBackError{fmt.Errorf("%w; and the old limits could not be put back: %w", err, backErr)}
-	}
-}
-
-// endedError says that the container ended in the middle of an update. There is no
-// cgroup to put back, but a restart policy may have started it with the new limits.
-type endedError struct{ error }
-
-func (e endedError) Unwrap() error { return e.error }
 
 func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 	status, err := tsk.Status(ctx)
@@ -221,116 +217,287 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	return verifyBlkio()
 }
 
-// transact runs an update between writing and removing the pending file, and
-// takes it back if it fails. prepare says what will be sent to the runtime.
-func (daemon *Daemon) transact(name string, prepare func(*container.Container) (containertypes.Resources, error), update func(_ *container.Container, update, old containertypes.Resources) error) error {
+// transact changes a container to what plan says, whole or not at all, if it has the
+// version that is asked for, 0 for any. It returns the version that it has then.
+func (daemon *Daemon) transact(name string, version uint64, plan func(*container.Container) (change containertypes.Resources, target resourceSet, _ error)) (uint64, error) {
 	ctr, err := daemon.GetContainer(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer lockUpdates(ctr.ID)()
 	defer daemon.reapplyLost(ctr.ID)
 
-	if err := daemon.settleUpdate(ctr, true); err != nil {
-		return errCannotUpdate(ctr.ID, fmt.Errorf("an earlier update failed and is not taken back yet: %w", err))
+	if err := isBeingRemoved(ctr); err != nil {
+		return 0, err
 	}
-	change, err := prepare(ctr)
+	stuck, err := daemon.recoverUpdate(ctr, true)
 	if err != nil {
-		return err
+		return 0, errCannotUpdate(ctr.ID, errdefs.System(err))
+	}
+	ctr.Lock()
+	old, has := currentSet(ctr), resourcesVersion(ctr.HostConfig)
+	ctr.Unlock()
+	if version != 0 && version != has {
+		return 0, errCannotUpdate(ctr.ID, errdefs.Conflict(fmt.Errorf("it was changed meanwhile: its resources have version %d, not %d; inspect it and try again", has, version)))
+	}
+	change, target, err := plan(ctr)
+	if err != nil {
+		return 0, err
+	}
+	if namesNet(change) {
+		defer lockNetUpdates(ctr.ID)()
 	}
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
-	ctr.Lock()
-	pending := pendingUpdate{Update: change, Old: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy}
-	ctr.Unlock()
-	if err := writePending(ctr, pending); err != nil {
-		return errCannotUpdate(ctr.ID, errdefs.System(err))
-	}
-
-	err = update(ctr, change, pending.Old)
-	inKernel := err == nil || errors.As(err, &endedError{})
-	if err == nil {
-		if err = removePending(ctr); err == nil {
-			return nil
+	stuck = without(stuck, change)
+	journal := updateJournal{Update: joined(stuck, change), Old: old.Resources, RestartPolicy: old.RestartPolicy, New: &target.Resources, NewRestartPolicy: target.RestartPolicy}
+	if err := writeJournal(ctr, journal); err != nil {
+		if removed := isBeingRemoved(ctr); removed != nil {
+			return 0, removed
 		}
-		err = errCannotUpdate(ctr.ID, errdefs.System(err))
+		return 0, errCannotUpdate(ctr.ID, errdefs.System(err))
 	}
-	if backErr := daemon.putBack(ctr, pending, inKernel); backErr != nil {
-		return errdefs.System(fmt.Errorf("%w; and taking it back: %w", err, backErr))
-	}
-	if errors.As(err, &notTakenBackError{}) {
-		return err
-	}
-	if removeErr := removePending(ctr); removeErr != nil {
-		return errdefs.System(fmt.Errorf("%w; %w", err, removeErr))
-	}
-	return err
-}
-
-// putBack makes memory, disk and, if that is asked for, the kernel hold what
-// they held before an update. If one of them cannot, the others do all the same.
-func (daemon *Daemon) putBack(ctr *container.Container, pending pendingUpdate, inKernel bool) error {
-	ctr.Lock()
-	err := daemon.storeResources(ctr, pending.Old, pending.RestartPolicy)
-	tsk, taskErr := ctr.GetRunningTask()
-	ctr.Unlock()
-	if taskErr != nil || !inKernel {
-		return err
-	}
-	backErr := daemon.applyUpdate(context.TODO(), ctr, tsk, daemon.takeBack(pending.Update, pending.Old), pending.Old, true)
-	// A start waits for the lock above: the next one has the old limits.
-	if backErr != nil && hasEnded(context.TODO(), tsk) {
-		backErr = nil
-	}
-	return errors.Join(err, backErr)
-}
-
-// settleUpdate takes back the update that the container's pending file tells
-// of, if there is one. It is called with the container's update lock held, or
-// before anyone could hold it. Not alive is a container that runs by its state
-// on disk only.
-func (daemon *Daemon) settleUpdate(ctr *container.Container, alive bool) error {
-	var pending pendingUpdate
-	data, err := os.ReadFile(filepath.Join(ctr.Root, pendingUpdateFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	err = daemon.commit(ctr, change, target)
+	if err == nil {
+		err = daemon.finish(ctr, stuck, daemon.reasonsOf(ctr, stuck))
 	}
 	if err != nil {
+		forward, backErr := daemon.settle(ctr, journal, true)
+		switch {
+		case backErr != nil:
+			return 0, errdefs.System(fmt.Errorf("%w; and rolling it back: %w", err, backErr))
+		case !forward:
+			return 0, err
+		}
+	}
+	daemon.logUpdate(ctr, old.Resources, nil)
+	ctr.Lock()
+	defer ctr.Unlock()
+	return resourcesVersion(ctr.HostConfig), nil
+}
+
+func isBeingRemoved(ctr *container.Container) error {
+	ctr.Lock()
+	defer ctr.Unlock()
+	if ctr.RemovalInProgress || ctr.Dead {
+		return errCannotUpdate(ctr.ID, errdefs.Conflict(errors.New("container is marked for removal and cannot be updated")))
+	}
+	return nil
+}
+
+// commit makes disk, memory and kernel hold target. The restart policy comes last:
+// until then a container that ends is treated as before.
+func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Resources, target resourceSet) error {
+	if err := isBeingRemoved(ctr); err != nil {
 		return err
 	}
-	// A machine that went down has no cgroups to put back, and on disk it has
-	// one of the sets, whole. Nor is there anything to do if the file is torn:
-	// nothing is changed before it is written.
-	if json.Unmarshal(data, &pending) == nil && pending.Boot == bootID() {
-		if err := daemon.putBack(ctr, pending, alive); err != nil {
-			return err
+	ctr.Lock()
+	old := ctr.HostConfig.Resources
+	err := daemon.storeResources(ctr, target)
+	isRestarting := ctr.Restarting
+	tsk, taskErr := ctr.GetRunningTask()
+	ctr.Unlock()
+	if err != nil {
+		return errCannotUpdate(ctr.ID, errdefs.System(err))
+	}
+	if taskErr == nil && !isRestarting {
+		change = daemon.withoutController(change, old, target.Resources)
+		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, change, target.Resources, false); err != nil {
+			return errCannotUpdate(ctr.ID, errdefs.System(err))
 		}
-		log.G(context.TODO()).WithField("container", ctr.ID).Warn("took back an update that was not finished")
 	}
-	return removePending(ctr)
+	ctr.UpdateMonitor(target.RestartPolicy)
+	return nil
 }
 
-// restoreUpdate is settleUpdate for a container that dockerd finds at its start.
-func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
-	if err := daemon.settleUpdate(ctr, alive); err != nil {
-		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("an unfinished update could not be taken back")
+// withoutController leaves out what is nothing to take off: on a host without the
+// controller, from a container that has no such limit in any of the sets. The runtime
+// would stumble over the missing controller.
+func (daemon *Daemon) withoutController(change containertypes.Resources, sets ...containertypes.Resources) containertypes.Resources {
+	limited := slices.ContainsFunc(sets, func(r containertypes.Resources) bool { return namesGPU(gpuLimits(r)) })
+	if !limited && !daemon.RawSysInfo().GPUMemory {
+		change.GPUPriority, change.GPUMemory = nil, nil
+	}
+	return change
+}
+
+// recoverUpdate settles the update that the container's journal tells of, if there
+// is one: a dockerd did not live to finish it, or it could not be settled before. It
+// returns the fields that the kernel may still have otherwise than inspect says,
+// with the values that they should have. It is called with the container's update
+// lock held, or before anyone could hold it. Not alive is a container that runs by
+// its state on disk only.
+func (daemon *Daemon) recoverUpdate(ctr *container.Container, alive bool) (stuck containertypes.Resources, _ error) {
+	journal, err := readJournal(ctr)
+	if err != nil || journal == nil {
+		return stuck, err
+	}
+	ctr.Lock()
+	now := currentSet(ctr)
+	ctr.Unlock()
+	if old, target := journal.sets(); !now.is(old) && !now.is(target) {
+		// Another dockerd went on with this container. What it was told since
+		// counts, and the journal only says which files may be stale.
+		log.G(context.TODO()).WithField("container", ctr.ID).Warn("dropped an interrupted update: the container was changed since")
+		journal.Old, journal.RestartPolicy = now.Resources, now.RestartPolicy
+		journal.New, journal.NewRestartPolicy = &now.Resources, now.RestartPolicy
+	}
+	forward, err := daemon.settle(ctr, *journal, alive)
+	if err != nil {
+		return stuck, err
+	}
+	left, err := readJournal(ctr)
+	if err != nil {
+		return stuck, err
+	}
+	logger := log.G(context.TODO()).WithField("container", ctr.ID)
+	switch {
+	case left != nil:
+		return left.Update, nil
+	case forward:
+		logger.Warn("applied an interrupted update: the old limits cannot be put back")
+		daemon.logUpdate(ctr, journal.Old, map[string]string{"recovered": "applied"})
+	default:
+		logger.Warn("rolled back an interrupted update")
+	}
+	return stuck, nil
+}
+
+func init() {
+	reapplyKinds["update"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
+		if _, err := daemon.recoverUpdate(ctr, true); err != nil {
+			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("a previous update could not be rolled back yet")
+		} else if journal, err := readJournal(ctr); err == nil && journal == nil {
+			daemon.noteHolds(ctr, lostUpdate(ctr))
+		}
+		return map[lostOn]bool{lostUpdate(ctr): true}
 	}
 }
 
-// storeResources puts resources and restart policy into memory and onto disk.
-// Callers must hold the container's lock. What cannot be updated is the same
-// on both sides anyway.
-func (daemon *Daemon) storeResources(ctr *container.Container, r containertypes.Resources, policy containertypes.RestartPolicy) error {
+func lostUpdate(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "update"} }
+
+// settle is the one place that undoes: it makes memory, disk and kernel hold one of
+// the journal's sets, whole. The old one is tried first, but it must not put a limit
+// below what the container uses: that would kill it, or be refused for ever. So
+// forward may be the way; settle tells whether it was. If there is no way for some
+// fields, the container keeps the old set but for them, which are shown as not in
+// force, stay in the journal and are tried again.
+func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, alive bool) (forward bool, _ error) {
+	old, target := journal.sets()
+	ctr.Lock()
+	tsk, taskErr := ctr.GetRunningTask()
+	ctr.Unlock()
+	if taskErr != nil || !alive {
+		return false, errors.Join(daemon.restoreSet(ctr, old), daemon.finish(ctr, containertypes.Resources{}, nil))
+	}
+	// A start waits for the container's lock: the next one has what is stored. If
+	// the task has ended there is no cgroup to put anything into.
+	try := func(named containertypes.Resources, set resourceSet) error {
+		change := daemon.withoutController(daemon.assigning(named, set.Resources), old.Resources, target.Resources)
+		err := daemon.belowUse(ctr, int(tsk.Pid()), change)
+		if err == nil {
+			err = daemon.applyUpdate(context.TODO(), ctr, tsk, change, set.Resources, true)
+		}
+		if err != nil && hasEnded(context.TODO(), tsk) {
+			return nil
+		}
+		return err
+	}
+	if err := daemon.restoreSet(ctr, old); err != nil {
+		return false, err
+	}
+	err := try(journal.Update, old)
+	if err == nil {
+		return false, daemon.finish(ctr, containertypes.Resources{}, nil)
+	}
+	log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("an update cannot be rolled back")
+	if !target.is(old) {
+		if err := daemon.restoreSet(ctr, target); err != nil {
+			return false, err
+		}
+		if try(journal.Update, target) == nil {
+			return true, daemon.finish(ctr, containertypes.Resources{}, nil)
+		}
+		if err := daemon.restoreSet(ctr, old); err != nil {
+			return false, err
+		}
+	}
+	var stuck containertypes.Resources
+	reasons := map[string]string{}
+	for _, group := range resourceGroups {
+		var named containertypes.Resources
+		for _, name := range group {
+			_ = copyResource(&named, journal.Update, name)
+		}
+		if !namesAny(named) {
+			continue
+		}
+		if err := try(named, old); err != nil {
+			stuck = joined(stuck, named)
+			for _, name := range group {
+				if namesResource(named, name) {
+					reasons[name] = err.Error()
+				}
+			}
+		}
+	}
+	return false, daemon.finish(ctr, stuck, reasons)
+}
+
+// restoreSet makes disk, memory and the restart policy those of a set.
+func (daemon *Daemon) restoreSet(ctr *container.Container, set resourceSet) error {
+	ctr.Lock()
+	defer ctr.Unlock()
+	if set.Name == "" {
+		set.RestartPolicy = ctr.HostConfig.RestartPolicy
+	}
+	ctr.UpdateMonitor(set.RestartPolicy)
+	if currentSet(ctr).is(set) {
+		return daemon.saveHostConfig(ctr)
+	}
+	return daemon.storeResources(ctr, set)
+}
+
+// finish removes the journal, or leaves in it what is stuck, and says so.
+func (daemon *Daemon) finish(ctr *container.Container, stuck containertypes.Resources, reasons map[string]string) error {
+	if !namesAny(stuck) {
+		daemon.noteHolds(ctr, lostUpdate(ctr))
+		return removeJournal(ctr)
+	}
+	ctr.Lock()
+	now := currentSet(ctr)
+	ctr.Unlock()
+	daemon.noteLost(ctr, lostUpdate(ctr), reasons)
+	// There is no way but back: whoever asked was told that it failed.
+	return writeJournal(ctr, updateJournal{Update: stuck, Old: now.Resources, RestartPolicy: now.RestartPolicy, New: &now.Resources, NewRestartPolicy: now.RestartPolicy})
+}
+
+// reasonsOf is what was said of the fields that stuck names.
+func (daemon *Daemon) reasonsOf(ctr *container.Container, stuck containertypes.Resources) map[string]string {
+	reasons := lostOf(ctr.ID)[lostUpdate(ctr)]
+	still := map[string]string{}
+	for name, reason := range reasons {
+		if namesResource(stuck, name) {
+			still[name] = reason
+		}
+	}
+	return still
+}
+
+// storeResources puts a set into memory and onto disk, under a new version. Callers
+// must hold the container's lock. What cannot be updated is the same on both sides
+// anyway.
+func (daemon *Daemon) storeResources(ctr *container.Container, set resourceSet) error {
 	// Inspect and a backup of upstream's may share the old struct.
 	hostConfig := *ctr.HostConfig
 	fixed := hostConfig.Resources
-	hostConfig.Resources = r
+	hostConfig.Resources = set.Resources
 	keepFixed(&hostConfig.Resources, fixed)
-	if policy.Name != "" && policy != hostConfig.RestartPolicy {
-		hostConfig.RestartPolicy = policy
-		ctr.UpdateMonitor(policy)
+	if set.Name != "" {
+		hostConfig.RestartPolicy = set.RestartPolicy
 	}
+	hostConfig.ResourcesVersion = resourcesVersion(&hostConfig) + 1
 	ctr.HostConfig = &hostConfig
 	return daemon.saveHostConfig(ctr)
 }
@@ -397,10 +564,9 @@ func keepFixed(r *containertypes.Resources, fixed containertypes.Resources) {
 	r.NetIngressRate = changed.NetIngressRate
 }
 
-// takeBack returns the update that undoes another one: each resource that
-// update names, with its old value, or with its default if it had none, since
-// absent would mean "keep".
-func (daemon *Daemon) takeBack(update, old containertypes.Resources) (back containertypes.Resources) {
+// assigning returns the update that gives each resource that update names the value
+// that old has, or its default if it has none, since absent would mean "keep".
+func (daemon *Daemon) assigning(update, old containertypes.Resources) (back containertypes.Resources) {
 	set := func(dst *int64, named, old, byDefault int64) {
 		if named != 0 {
 			*dst = old
@@ -434,26 +600,26 @@ func (daemon *Daemon) takeBack(update, old containertypes.Resources) (back conta
 			back.CpusetMems = daemon.RawSysInfo().Mems
 		}
 	}
-	takeBackPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
-	takeBackPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
-	takeBackPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
-	takeBackPtr(&back.BlkioReadLimit, update.BlkioReadLimit, old.BlkioReadLimit, unlimited)
-	takeBackPtr(&back.BlkioWriteLimit, update.BlkioWriteLimit, old.BlkioWriteLimit, unlimited)
-	takeBackPtr(&back.BlkioReadIOpsLimit, update.BlkioReadIOpsLimit, old.BlkioReadIOpsLimit, unlimited)
-	takeBackPtr(&back.BlkioWriteIOpsLimit, update.BlkioWriteIOpsLimit, old.BlkioWriteIOpsLimit, unlimited)
-	takeBackList(&back.BlkioWeightDevice, update.BlkioWeightDevice, old.BlkioWeightDevice)
-	takeBackList(&back.BlkioDeviceReadBps, update.BlkioDeviceReadBps, old.BlkioDeviceReadBps)
-	takeBackList(&back.BlkioDeviceWriteBps, update.BlkioDeviceWriteBps, old.BlkioDeviceWriteBps)
-	takeBackList(&back.BlkioDeviceReadIOps, update.BlkioDeviceReadIOps, old.BlkioDeviceReadIOps)
-	takeBackList(&back.BlkioDeviceWriteIOps, update.BlkioDeviceWriteIOps, old.BlkioDeviceWriteIOps)
-	takeBackPtr(&back.NetClassID, update.NetClassID, old.NetClassID, 0)
-	takeBackList(&back.NetPriorities, update.NetPriorities, old.NetPriorities)
-	takeBackPtr(&back.NetEgressRate, update.NetEgressRate, old.NetEgressRate, unlimited)
-	takeBackPtr(&back.NetIngressRate, update.NetIngressRate, old.NetIngressRate, unlimited)
+	assignPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
+	assignPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
+	assignPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
+	assignPtr(&back.BlkioReadLimit, update.BlkioReadLimit, old.BlkioReadLimit, unlimited)
+	assignPtr(&back.BlkioWriteLimit, update.BlkioWriteLimit, old.BlkioWriteLimit, unlimited)
+	assignPtr(&back.BlkioReadIOpsLimit, update.BlkioReadIOpsLimit, old.BlkioReadIOpsLimit, unlimited)
+	assignPtr(&back.BlkioWriteIOpsLimit, update.BlkioWriteIOpsLimit, old.BlkioWriteIOpsLimit, unlimited)
+	assignList(&back.BlkioWeightDevice, update.BlkioWeightDevice, old.BlkioWeightDevice)
+	assignList(&back.BlkioDeviceReadBps, update.BlkioDeviceReadBps, old.BlkioDeviceReadBps)
+	assignList(&back.BlkioDeviceWriteBps, update.BlkioDeviceWriteBps, old.BlkioDeviceWriteBps)
+	assignList(&back.BlkioDeviceReadIOps, update.BlkioDeviceReadIOps, old.BlkioDeviceReadIOps)
+	assignList(&back.BlkioDeviceWriteIOps, update.BlkioDeviceWriteIOps, old.BlkioDeviceWriteIOps)
+	assignPtr(&back.NetClassID, update.NetClassID, old.NetClassID, 0)
+	assignList(&back.NetPriorities, update.NetPriorities, old.NetPriorities)
+	assignPtr(&back.NetEgressRate, update.NetEgressRate, old.NetEgressRate, unlimited)
+	assignPtr(&back.NetIngressRate, update.NetIngressRate, old.NetIngressRate, unlimited)
 	return back
 }
 
-func takeBackPtr[T any](dst **T, named, old *T, byDefault T) {
+func assignPtr[T any](dst **T, named, old *T, byDefault T) {
 	if named != nil {
 		if *dst = old; old == nil {
 			*dst = &byDefault
@@ -461,7 +627,7 @@ func takeBackPtr[T any](dst **T, named, old *T, byDefault T) {
 	}
 }
 
-func takeBackList[T any](dst *[]T, named, old []T) {
+func assignList[T any](dst *[]T, named, old []T) {
 	if named != nil {
 		if *dst = old; old == nil {
 			*dst = []T{}
@@ -470,11 +636,12 @@ func takeBackList[T any](dst *[]T, named, old []T) {
 }
 
 // logUpdate emits the update event, with what changed as attributes: the names
-// are those of the API, the values JSON.
-func (daemon *Daemon) logUpdate(ctr *container.Container, old containertypes.Resources) {
+// are those of the API, the values JSON. More are added as they are.
+func (daemon *Daemon) logUpdate(ctr *container.Container, old containertypes.Resources, more map[string]string) {
 	ctr.Lock()
 	changed := changedResources(old, ctr.HostConfig.Resources)
 	ctr.Unlock()
+	maps.Copy(changed, more)
 	daemon.LogContainerEventWithAttributes(ctr, events.ActionUpdate, changed)
 }
 
@@ -501,35 +668,10 @@ func changedResources(old, now containertypes.Resources) map[string]string {
 	return changed
 }
 
-// writePending does not wait for the disk: the file has to outlive dockerd, but
-// not the machine.
-func writePending(ctr *container.Container, p pendingUpdate) error {
-	p.Boot = bootID()
-	data, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(ctr.Root, pendingUpdateFile)
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return errors.Join(err, removeIfThere(path))
-	}
-	return nil
+// takeResourcesVersion is for inspect, which shows the version outside of what a client
+// may post back.
+func takeResourcesVersion(hostConfig *containertypes.HostConfig) uint64 {
+	version := resourcesVersion(hostConfig)
+	hostConfig.ResourcesVersion = 0
+	return version
 }
-
-func removePending(ctr *container.Container) error {
-	return removeIfThere(filepath.Join(ctr.Root, pendingUpdateFile))
-}
-
-func removeIfThere(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// bootID is another one after each boot of the machine, "" where there is none.
-var bootID = sync.OnceValue(func() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
-})

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/command/completion"
@@ -158,6 +159,10 @@ type modresourcesTarget struct {
 	name string // as the user gave it
 	id   string
 	old  container.UpdateConfig
+
+	// version is the ResourcesVersion of what is known of the container: of old,
+	// and after the change of that. 0 is that of a daemon which does not count.
+	version uint64
 }
 
 // atOnce is how many containers are worked on at the same time. The daemon
@@ -207,22 +212,31 @@ func (m *modresources) inspect(ctx context.Context, names []string) ([]modresour
 	errs := make([]error, len(unique))
 	each(len(unique), func(i int) bool {
 		name := unique[i]
-		ctr, err := m.apiClient.ContainerInspect(ctx, name)
-		switch {
-		case err != nil:
+		t, err := m.look(ctx, name)
+		if err != nil {
 			errs[i] = fmt.Errorf("%s: %w", name, err)
-		case ctr.ContainerJSONBase == nil || ctr.HostConfig == nil:
-			errs[i] = fmt.Errorf("%s: the daemon did not say which resources it has", name)
-		default:
-			found[i] = modresourcesTarget{
-				name: name,
-				id:   ctr.ID,
-				old:  container.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
-			}
 		}
+		found[i] = t
 		return true
 	})
 	return distinct(slices.DeleteFunc(found, func(t modresourcesTarget) bool { return t.id == "" })), errors.Join(errs...)
+}
+
+// look returns a container as it is now.
+func (m *modresources) look(ctx context.Context, name string) (t modresourcesTarget, _ error) {
+	ctr, err := m.apiClient.ContainerInspect(ctx, name)
+	if err != nil {
+		return t, err
+	}
+	if ctr.ContainerJSONBase == nil || ctr.HostConfig == nil {
+		return t, errors.New("the daemon did not say which resources it has")
+	}
+	return modresourcesTarget{
+		name:    name,
+		id:      ctr.ID,
+		old:     container.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
+		version: ctr.ResourcesVersion,
+	}, nil
 }
 
 // distinct leaves out a container that is there under another name.
@@ -257,25 +271,51 @@ func (m *modresources) inspectAtOnce(ctx context.Context, names []string) (targe
 		if f.ID == "" {
 			return nil
 		}
-		targets = append(targets, modresourcesTarget{name: f.Name, id: f.ID, old: f.UpdateConfig})
+		targets = append(targets, modresourcesTarget{name: f.Name, id: f.ID, old: f.UpdateConfig, version: f.ResourcesVersion})
 	}
 	return distinct(targets)
 }
 
-// update is waited for even if ctx is done in the meantime: the daemon would not
-// stop, and nobody would know how it ended.
-func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: interrupted before it was changed", t.name)
+// optionsUpdater is a client that takes options with an update.
+type optionsUpdater interface {
+	ContainerUpdateWith(ctx context.Context, containerID string, updateConfig container.UpdateConfig, options container.UpdateOptions) (container.UpdateResponse, error)
+}
+
+var _ optionsUpdater = &client.Client{}
+
+// send updates a container, with options if its daemon understands them.
+func (m *modresources) send(ctx context.Context, t modresourcesTarget, config container.UpdateConfig, options container.UpdateOptions) (container.UpdateResponse, error) {
+	if updater, ok := m.apiClient.(optionsUpdater); ok && t.version != 0 {
+		return updater.ContainerUpdateWith(ctx, t.id, config, options)
 	}
-	resp, err := m.apiClient.ContainerUpdate(context.WithoutCancel(ctx), t.id, container.UpdateConfig{Resources: m.wanted})
-	for _, w := range resp.Warnings {
-		m.warn(fmt.Sprintf("WARNING: %s: %s", t.name, w))
-	}
-	if err != nil {
+	return m.apiClient.ContainerUpdate(ctx, t.id, config)
+}
+
+// update changes a container from what is known of it: if another client was faster
+// it is looked at again, so that its values and not older ones are put back later. It
+// is waited for even if ctx is done in the meantime: the daemon would not stop, and
+// nobody would know how it ended.
+func (m *modresources) update(ctx context.Context, t *modresourcesTarget) error {
+	for {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: interrupted before it was changed", t.name)
+		}
+		resp, err := m.send(context.WithoutCancel(ctx), *t, container.UpdateConfig{Resources: m.wanted}, container.UpdateOptions{Version: t.version})
+		for _, w := range resp.Warnings {
+			m.warn(fmt.Sprintf("WARNING: %s: %s", t.name, w))
+		}
+		if err == nil {
+			t.version = resp.ResourcesVersion
+			return nil
+		}
+		if errdefs.IsConflict(err) {
+			if now, lookErr := m.look(ctx, t.id); lookErr == nil && now.version != t.version {
+				t.old, t.version = now.old, now.version
+				continue
+			}
+		}
 		return fmt.Errorf("%s: cannot change %s: %w", t.name, flagNames(m.fields), err)
 	}
-	return nil
 }
 
 // updateEach changes what can be changed and returns the containers for which
@@ -283,7 +323,7 @@ func (m *modresources) update(ctx context.Context, t modresourcesTarget) error {
 func (m *modresources) updateEach(ctx context.Context, targets []modresourcesTarget) ([]modresourcesTarget, error) {
 	errs := make([]error, len(targets))
 	each(len(targets), func(i int) bool {
-		errs[i] = m.update(ctx, targets[i])
+		errs[i] = m.update(ctx, &targets[i])
 		return true
 	})
 	var done []modresourcesTarget
@@ -304,7 +344,7 @@ func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarg
 			return false
 		}
 		begun[i] = true
-		errs[i] = m.update(ctx, targets[i])
+		errs[i] = m.update(ctx, &targets[i])
 		return errs[i] == nil
 	})
 	failed := errors.Join(errs...)
@@ -321,7 +361,7 @@ func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarg
 			continue
 		}
 		if errs[i] != nil {
-			changed, lookErr := m.changed(ctx, t)
+			changed, lookErr := m.changed(ctx, &t)
 			if lookErr != nil {
 				failed = fmt.Errorf("%w; whether %s was changed all the same is not known: %w", failed, t.name, lookErr)
 			}
@@ -336,16 +376,14 @@ func (m *modresources) updateAll(ctx context.Context, targets []modresourcesTarg
 
 // changed tells whether a container has the wanted values although its update
 // has failed: the daemon may have done it and not lived to answer.
-func (m *modresources) changed(ctx context.Context, t modresourcesTarget) (bool, error) {
-	ctr, err := m.apiClient.ContainerInspect(ctx, t.id)
+func (m *modresources) changed(ctx context.Context, t *modresourcesTarget) (bool, error) {
+	now, err := m.look(ctx, t.id)
 	if err != nil {
 		return false, err
 	}
-	if ctr.ContainerJSONBase == nil || ctr.HostConfig == nil {
-		return false, errors.New("the daemon did not say which resources it has")
-	}
+	t.version = now.version
 	return slices.ContainsFunc(m.fields, func(f resourceField) bool {
-		return f.text(&ctr.HostConfig.Resources) != f.text(&t.old.Resources)
+		return f.text(&now.old.Resources) != f.text(&t.old.Resources)
 	}), nil
 }
 
@@ -357,7 +395,7 @@ func (m *modresources) putBack(ctx context.Context, targets []modresourcesTarget
 	}
 	fails := make([]error, len(targets))
 	each(len(targets), func(i int) bool {
-		fails[i] = m.exactUpdate(ctx, targets[i])
+		fails[i] = m.putBackOne(ctx, targets[i])
 		return true
 	})
 	var (
@@ -365,6 +403,10 @@ func (m *modresources) putBack(ctx context.Context, targets []modresourcesTarget
 		errs = []error{reason}
 	)
 	for i, t := range targets {
+		if errors.Is(fails[i], errChangedSince) {
+			errs = append(errs, fmt.Errorf("%s: was not put back: %w", t.name, errChangedSince))
+			continue
+		}
 		if fails[i] != nil {
 			errs = append(errs, fmt.Errorf("%s: could not be put back, it may keep the new %s: %w", t.name, flagNames(m.fields), fails[i]))
 			continue
@@ -377,20 +419,55 @@ func (m *modresources) putBack(ctx context.Context, targets []modresourcesTarget
 	return errors.Join(errs...)
 }
 
-// exactUpdater is a client that can put back what was unset before.
-type exactUpdater interface {
-	ContainerUpdateExact(ctx context.Context, containerID string, updateConfig container.UpdateConfig) (container.UpdateResponse, error)
+var errChangedSince = errors.New("another client has changed it since, and it keeps what that one set")
+
+// putBackOne gives a container the old values of what was changed, and of nothing
+// else, if it still has what was set here.
+func (m *modresources) putBackOne(ctx context.Context, t modresourcesTarget) error {
+	if t.version == 0 {
+		return m.putBackPlain(ctx, t)
+	}
+	options := container.UpdateOptions{Version: t.version}
+	for _, f := range m.fields {
+		options.Replace = append(options.Replace, f.name)
+	}
+	for {
+		_, err := m.send(ctx, t, t.old, options)
+		if !errdefs.IsConflict(err) {
+			return err
+		}
+		now, lookErr := m.look(ctx, t.id)
+		switch {
+		case lookErr != nil || now.version == options.Version: // another conflict
+			return err
+		case slices.ContainsFunc(m.fields, func(f resourceField) bool { return f.text(&now.old.Resources) != f.text(&m.wanted) }):
+			return errChangedSince
+		}
+		options.Version = now.version
+	}
 }
 
-var _ exactUpdater = &client.Client{}
-
-func (m *modresources) exactUpdate(ctx context.Context, t modresourcesTarget) error {
-	updater, ok := m.apiClient.(exactUpdater)
-	if !ok {
-		return errors.New("this API client has no exact update")
+// putBackPlain is for a daemon that takes no options: it can set a value, but not
+// take one off.
+func (m *modresources) putBackPlain(ctx context.Context, t modresourcesTarget) error {
+	var back container.Resources
+	var unset []resourceField
+	for _, f := range m.fields {
+		if !f.isSet(&t.old.Resources) {
+			unset = append(unset, f)
+			continue
+		}
+		f.of(&back).Set(f.of(&t.old.Resources))
 	}
-	_, err := updater.ContainerUpdateExact(ctx, t.id, t.old)
-	return err
+	var errs []error
+	if len(unset) > 0 {
+		errs = append(errs, fmt.Errorf("this daemon has no way to take off %s, which was not set", flagNames(unset)))
+	}
+	if len(unset) < len(m.fields) {
+		_, err := m.apiClient.ContainerUpdate(ctx, t.id, container.UpdateConfig{Resources: back})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // write prints the containers or the table of changes.

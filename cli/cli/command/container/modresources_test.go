@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/internal/test"
 	"github.com/docker/docker/api/types"
@@ -53,9 +55,12 @@ type updateClient struct {
 
 	updateErr  map[string]error // by ID
 	lostAnswer map[string]bool  // an updateErr comes after the change
-	exactErr   map[string]error
+	backErr    map[string]error
 	inspectErr func(id string, calls []string) error
 	onUpdate   func(context.Context)
+	versions   map[string]uint64 // by ID, from 1 up; nil is a daemon that does not count
+	backs      []container.UpdateConfig
+	onBack     func()
 	atOnce     bool // has the call for several containers
 }
 
@@ -71,7 +76,7 @@ func (c *updateClient) ContainersResources(_ context.Context, names []string) (a
 		if hostConfig == nil {
 			return nil, errors.New("No such container: " + name)
 		}
-		all = append(all, container.CurrentResources{Name: name, ID: c.names[name], UpdateConfig: container.UpdateConfig{
+		all = append(all, container.CurrentResources{Name: name, ID: c.names[name], ResourcesVersion: c.version(c.names[name]), UpdateConfig: container.UpdateConfig{
 			Resources: hostConfig.Resources, RestartPolicy: hostConfig.RestartPolicy,
 		}})
 	}
@@ -82,7 +87,8 @@ func (c *updateClient) ContainersResources(_ context.Context, names []string) (a
 // of 100, 200 and 300, db a GPU limit, and cache a restart policy.
 func newUpdateClient() *updateClient {
 	return &updateClient{
-		names: map[string]string{"web": "id-web", "w": "id-web", "db": "id-db", "cache": "id-cache"},
+		versions: map[string]uint64{},
+		names:    map[string]string{"web": "id-web", "w": "id-web", "db": "id-db", "cache": "id-cache"},
 		containers: map[string]*container.HostConfig{
 			"id-web":   {Resources: container.Resources{CPUShares: 100}},
 			"id-db":    {Resources: container.Resources{CPUShares: 200, GPUMemory: int64Ptr(1 << 30)}},
@@ -116,7 +122,24 @@ func (c *updateClient) ContainerInspect(ctx context.Context, name string) (conta
 		return container.InspectResponse{}, nil
 	}
 	config := *hostConfig
-	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{ID: id, HostConfig: &config}}, nil
+	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{ID: id, HostConfig: &config, ResourcesVersion: c.version(id)}}, nil
+}
+
+func (c *updateClient) version(id string) uint64 {
+	if c.versions == nil {
+		return 0
+	}
+	return c.versions[id] + 1
+}
+
+// other is another client's update.
+func (c *updateClient) other(id string, change func(*container.Resources)) {
+	change(&c.containers[id].Resources)
+	c.versions[id]++
+}
+
+func conflict(id string) error {
+	return fmt.Errorf("Cannot update container %s: it was changed meanwhile%w", id, errdefs.ErrConflict)
 }
 
 func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
@@ -146,19 +169,46 @@ func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config co
 	return container.UpdateResponse{Warnings: []string{"careful"}}, c.updateErr[id]
 }
 
-func (c *updateClient) ContainerUpdateExact(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+func (c *updateClient) ContainerUpdateWith(ctx context.Context, id string, config container.UpdateConfig, options container.UpdateOptions) (container.UpdateResponse, error) {
+	if options.Replace == nil {
+		c.mu.Lock()
+		if options.Version != c.version(id) {
+			defer c.mu.Unlock()
+			c.calls = append(c.calls, "conflict "+id)
+			return container.UpdateResponse{}, conflict(id)
+		}
+		c.mu.Unlock()
+		resp, err := c.ContainerUpdate(ctx, id, config)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err == nil || c.lostAnswer[id] {
+			c.versions[id]++
+		}
+		resp.ResourcesVersion = c.version(id)
+		return resp, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return container.UpdateResponse{}, err
 	}
-	c.calls = append(c.calls, "exact "+id)
-	if err := c.exactErr[id]; err != nil {
+	if c.onBack != nil {
+		c.onBack()
+	}
+	if options.Version != c.version(id) {
+		c.calls = append(c.calls, "conflict "+id)
+		return container.UpdateResponse{}, conflict(id)
+	}
+	c.calls = append(c.calls, "back "+id)
+	c.backs = append(c.backs, config)
+	if err := c.backErr[id]; err != nil {
 		return container.UpdateResponse{}, err
 	}
-	c.containers[id].Resources = config.Resources
-	c.containers[id].RestartPolicy = config.RestartPolicy
-	return container.UpdateResponse{}, nil
+	for _, name := range options.Replace {
+		jsonField(reflect.ValueOf(&c.containers[id].Resources).Elem(), name).Set(jsonField(reflect.ValueOf(&config.Resources).Elem(), name))
+	}
+	c.versions[id]++
+	return container.UpdateResponse{ResourcesVersion: c.version(id)}, nil
 }
 
 func (*updateClient) ServerVersion(context.Context) (types.Version, error) {
@@ -423,7 +473,7 @@ func TestModresourcesAllOrNothing(t *testing.T) {
 				}
 				calls = append(calls, "inspect id-"+failing)
 				for _, name := range undo {
-					calls = append(calls, "exact id-"+name)
+					calls = append(calls, "back id-"+name)
 				}
 				assert.Check(t, is.DeepEqual(apiClient.calls, calls))
 			})
@@ -457,10 +507,73 @@ func TestModresourcesManyAtOnce(t *testing.T) {
 	}
 }
 
+// TestModresourcesOtherClients lets another client change containers, before and
+// after this command does. What it set stays, and what this command set goes.
+func TestModresourcesOtherClients(t *testing.T) {
+	pids := func(r *container.Resources) { r.PidsLimit = int64Ptr(77) }
+	shares := func(r *container.Resources) { r.CPUShares = 333 }
+
+	t.Run("between the look and the change", func(t *testing.T) {
+		apiClient := newUpdateClient()
+		apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
+		inspected := 0
+		apiClient.inspectErr = func(id string, _ []string) error {
+			// After web was looked at: the next look is at db.
+			if inspected++; inspected == 2 {
+				apiClient.other("id-web", shares)
+			}
+			return nil
+		}
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+		assert.Check(t, is.Error(err, "db: cannot change cpu-shares: the kernel said no; put back to the old values: web"))
+		assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(333)), "not what it had before the other client")
+		assert.Check(t, is.Contains(apiClient.calls, "conflict id-web"))
+	})
+	t.Run("something else, after the change", func(t *testing.T) {
+		apiClient := newUpdateClient()
+		apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
+		once := false
+		apiClient.onBack = func() {
+			if !once {
+				once = true
+				apiClient.other("id-web", pids)
+			}
+		}
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "--gpu-memory=4g", "web", "db")
+		assert.Check(t, is.Error(err, "db: cannot change cpu-shares, gpu-memory: the kernel said no; put back to the old values: web"))
+		assert.Check(t, is.DeepEqual(apiClient.containers["id-web"].Resources, container.Resources{CPUShares: 100, PidsLimit: int64Ptr(77)}))
+	})
+	t.Run("the same, after the change", func(t *testing.T) {
+		apiClient := newUpdateClient()
+		apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
+		once := false
+		apiClient.onBack = func() {
+			if !once {
+				once = true
+				apiClient.other("id-web", shares)
+			}
+		}
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+		assert.Check(t, is.Error(err, "db: cannot change cpu-shares: the kernel said no\n"+
+			"web: was not put back: another client has changed it since, and it keeps what that one set"))
+		assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(333)))
+	})
+	t.Run("of a daemon that does not count", func(t *testing.T) {
+		apiClient := newUpdateClient()
+		apiClient.versions = nil
+		apiClient.updateErr = map[string]error{"id-cache": errors.New("the kernel said no")}
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "--gpu-memory=4g", "web", "db", "cache")
+		assert.Check(t, is.Error(err, "cache: cannot change cpu-shares, gpu-memory: the kernel said no; put back to the old values: db\n"+
+			"web: could not be put back, it may keep the new cpu-shares, gpu-memory: this daemon has no way to take off gpu-memory, which was not set"))
+		assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(100)))
+		assert.Check(t, is.DeepEqual(apiClient.containers["id-db"], newUpdateClient().containers["id-db"]))
+	})
+}
+
 func TestModresourcesPutBackFails(t *testing.T) {
 	apiClient := newUpdateClient()
 	apiClient.updateErr = map[string]error{"id-cache": errors.New("the kernel said no")}
-	apiClient.exactErr = map[string]error{"id-db": errors.New("disk full")}
+	apiClient.backErr = map[string]error{"id-db": errors.New("disk full")}
 	_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db", "cache")
 	assert.Check(t, is.Error(err, "cache: cannot change cpu-shares: the kernel said no; put back to the old values: web\n"+
 		"db: could not be put back, it may keep the new cpu-shares: disk full"))
@@ -468,7 +581,7 @@ func TestModresourcesPutBackFails(t *testing.T) {
 
 	apiClient = newUpdateClient()
 	apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
-	apiClient.exactErr = map[string]error{"id-web": errors.New("disk full")}
+	apiClient.backErr = map[string]error{"id-web": errors.New("disk full")}
 	_, _, err = modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
 	assert.Check(t, is.Error(err, "db: cannot change cpu-shares: the kernel said no\n"+
 		"web: could not be put back, it may keep the new cpu-shares: disk full"))
@@ -479,7 +592,7 @@ func TestModresourcesDaemonGone(t *testing.T) {
 	apiClient := newUpdateClient()
 	gone := errors.New("connection refused")
 	apiClient.updateErr = map[string]error{"id-db": errors.New("EOF")}
-	apiClient.exactErr = map[string]error{"id-web": gone}
+	apiClient.backErr = map[string]error{"id-web": gone}
 	apiClient.inspectErr = func(_ string, calls []string) error {
 		if slices.Contains(calls, "update id-db") {
 			return gone

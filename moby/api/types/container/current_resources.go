@@ -9,4 +9,7 @@ type CurrentResources struct {
 	Name string
 	ID   string `json:"Id"`
 	UpdateConfig
+
+	// ResourcesVersion is raised by each change of the above: see [UpdateOptions].
+	ResourcesVersion uint64
 }

@@ -17,46 +17,53 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
-func TestContainerUpdateExactError(t *testing.T) {
+func TestContainerUpdateWithError(t *testing.T) {
 	client := &Client{
 		client: newMockClient(errorMock(http.StatusInternalServerError, "Server error")),
 	}
-	_, err := client.ContainerUpdateExact(context.Background(), "nothing", container.UpdateConfig{})
+	_, err := client.ContainerUpdateWith(context.Background(), "nothing", container.UpdateConfig{}, container.UpdateOptions{})
 	assert.Check(t, is.ErrorType(err, cerrdefs.IsInternal))
 	assert.Check(t, is.ErrorContains(err, "Server error"))
 
 	for _, id := range []string{"", "    "} {
-		_, err = client.ContainerUpdateExact(context.Background(), id, container.UpdateConfig{})
+		_, err = client.ContainerUpdateWith(context.Background(), id, container.UpdateConfig{}, container.UpdateOptions{})
 		assert.Check(t, is.ErrorType(err, cerrdefs.IsInvalidArgument))
 		assert.Check(t, is.ErrorContains(err, "value is empty"))
 	}
 }
 
-func TestContainerUpdateExact(t *testing.T) {
+func TestContainerUpdateWith(t *testing.T) {
 	memory := int64(10240)
 	sent := container.UpdateConfig{
 		Resources:     container.Resources{CPUShares: 512, GPUMemory: &memory},
 		RestartPolicy: container.RestartPolicy{Name: "always"},
 	}
-	client := &Client{
-		client: newMockClient(func(req *http.Request) (*http.Response, error) {
-			assert.Check(t, is.Equal(req.Method, http.MethodPost))
-			assert.Check(t, is.Equal(req.URL.Path, "/containers/container_id/update"))
-			assert.Check(t, is.Equal(req.URL.RawQuery, "exact=1"))
+	for query, options := range map[string]container.UpdateOptions{
+		"":                              {},
+		"version=7":                     {Version: 7},
+		"replace=1&version=7":           {Replace: container.ReplaceAll, Version: 7},
+		"replace=CpuShares%2CGPUMemory": {Replace: []string{"CpuShares", "GPUMemory"}},
+	} {
+		client := &Client{
+			client: newMockClient(func(req *http.Request) (*http.Response, error) {
+				assert.Check(t, is.Equal(req.Method, http.MethodPost))
+				assert.Check(t, is.Equal(req.URL.Path, "/containers/container_id/update"))
+				assert.Check(t, is.Equal(req.URL.RawQuery, query))
 
-			var got container.UpdateConfig
-			assert.Check(t, json.NewDecoder(req.Body).Decode(&got))
-			assert.Check(t, is.DeepEqual(got, sent))
+				var got container.UpdateConfig
+				assert.Check(t, json.NewDecoder(req.Body).Decode(&got))
+				assert.Check(t, is.DeepEqual(got, sent))
 
-			return &http.Response{
-				StatusCode: http.StatusOK,
-				Body:       io.NopCloser(strings.NewReader(`{"Warnings":["mind the gap"]}`)),
-			}, nil
-		}),
+				return &http.Response{
+					StatusCode: http.StatusOK,
+					Body:       io.NopCloser(strings.NewReader(`{"Warnings":["mind the gap"],"ResourcesVersion":8}`)),
+				}, nil
+			}),
+		}
+		resp, err := client.ContainerUpdateWith(context.Background(), "container_id", sent, options)
+		assert.NilError(t, err)
+		assert.Check(t, is.DeepEqual(resp, container.UpdateResponse{Warnings: []string{"mind the gap"}, ResourcesVersion: 8}))
 	}
-	resp, err := client.ContainerUpdateExact(context.Background(), "container_id", sent)
-	assert.NilError(t, err)
-	assert.Check(t, is.DeepEqual(resp.Warnings, []string{"mind the gap"}))
 }
 
 // TestPingResourceFeatures asks with HEAD, with GET after HEAD failed, and of

@@ -29,11 +29,14 @@ func (b *updateBackend) ContainerUpdate(name string, hostConfig *container.HostC
 	return container.UpdateResponse{Warnings: []string{"careful"}}, nil
 }
 
-type exactBackend struct{ updateBackend }
+type withBackend struct {
+	updateBackend
+	opts container.UpdateOptions
+}
 
-func (b *exactBackend) ContainerUpdateExact(name string, hostConfig *container.HostConfig) (container.UpdateResponse, error) {
-	b.calls, b.last = append(b.calls, "exact "+name), hostConfig
-	return container.UpdateResponse{}, nil
+func (b *withBackend) ContainerUpdateWith(name string, hostConfig *container.HostConfig, opts container.UpdateOptions) (container.UpdateResponse, error) {
+	b.calls, b.last, b.opts = append(b.calls, "with "+name), hostConfig, opts
+	return container.UpdateResponse{ResourcesVersion: 8}, nil
 }
 
 func postUpdate(backend Backend, apiVersion, query, body string) (*httptest.ResponseRecorder, error) {
@@ -46,27 +49,43 @@ func postUpdate(backend Backend, apiVersion, query, body string) (*httptest.Resp
 }
 
 func TestPostContainerUpdate(t *testing.T) {
-	for query, call := range map[string]string{
-		"": "update web", "?exact=0": "update web", "?exact=false": "update web", "?exact=1": "exact web", "?exact=true": "exact web",
+	for query, opts := range map[string]container.UpdateOptions{
+		"": {}, "?replace=0": {}, "?replace=false": {}, "?exact=0": {},
+		"?replace=1": {Replace: container.ReplaceAll}, "?replace=true": {Replace: container.ReplaceAll}, "?exact=1": {Replace: container.ReplaceAll},
+		"?replace=CpuShares,RestartPolicy": {Replace: []string{"CpuShares", "RestartPolicy"}},
+		"?version=7":                       {Version: 7},
 	} {
-		backend := &exactBackend{}
+		backend := &withBackend{}
 		w, err := postUpdate(backend, "1.51", query, `{"GPUMemory":10240}`)
 		assert.NilError(t, err)
-		assert.Check(t, is.DeepEqual(backend.calls, []string{call}), query)
+		assert.Check(t, is.DeepEqual(backend.calls, []string{"with web"}), query)
+		assert.Check(t, is.DeepEqual(backend.opts, opts), query)
 		assert.Check(t, is.Equal(w.Code, http.StatusOK))
 		var resp container.UpdateResponse
 		assert.NilError(t, json.Unmarshal(w.Body.Bytes(), &resp))
+		assert.Check(t, is.Equal(resp.ResourcesVersion, uint64(8)))
+	}
+	for _, query := range []string{"?version=0", "?version=-1", "?version=seven"} {
+		_, err := postUpdate(&withBackend{}, "1.51", query, `{}`)
+		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", query, err)
 	}
 
-	_, err := postUpdate(&updateBackend{}, "1.51", "?exact=1", `{}`)
-	assert.Check(t, errdefs.IsNotImplemented(err), "%v", err)
+	// A backend that takes no options.
+	backend := &updateBackend{}
+	_, err := postUpdate(backend, "1.51", "", `{}`)
+	assert.NilError(t, err)
+	assert.Check(t, is.DeepEqual(backend.calls, []string{"update web"}))
+	for _, query := range []string{"?replace=1", "?version=7"} {
+		_, err := postUpdate(&updateBackend{}, "1.51", query, `{}`)
+		assert.Check(t, errdefs.IsNotImplemented(err), "%s: %v", query, err)
+	}
 }
 
 // The limits beyond upstream's do not depend on the version of the API: a
 // client tells by Docker-Resource-Features that the daemon knows them.
 func TestPostContainerUpdateGPU(t *testing.T) {
 	for _, apiVersion := range []string{"1.24", "1.39", "1.44", "1.51"} {
-		backend := &exactBackend{}
+		backend := &withBackend{}
 		_, err := postUpdate(backend, apiVersion, "", `{"GPUMemory":-1,"GPUPriority":0}`)
 		assert.NilError(t, err)
 		r := backend.last.Resources
@@ -79,7 +98,7 @@ func TestPostContainerUpdateGPU(t *testing.T) {
 		assert.Check(t, is.Nil(backend.last.Resources.GPUPriority))
 	}
 	for _, body := range []string{`{"GPUMemory":"1g"}`, `{"GPUPriority":1.5}`, `{"GPUMemory":9223372036854775808}`} {
-		backend := &exactBackend{}
+		backend := &withBackend{}
 		_, err := postUpdate(backend, "1.51", "", body)
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", body, err)
 		assert.Check(t, is.Len(backend.calls, 0), body)

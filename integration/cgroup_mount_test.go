@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+// unmounted takes a cgroup v1 hierarchy away until the test ends, or sees to it
+// that what the test mounts goes.
+func unmounted(t *testing.T, hierarchy string) {
+	t.Helper()
+	dir := "/sys/fs/cgroup/" + hierarchy
+	switch _, err := os.Stat(dir + "/cgroup.procs"); {
+	case err == nil:
+		assert.NilError(t, unix.Unmount(dir, 0))
+		t.Cleanup(func() {
+			if _, err := os.Stat(dir + "/cgroup.procs"); err != nil {
+				assert.NilError(t, unix.Mount("cgroup", dir, "cgroup", 0, hierarchy))
+			}
+		})
+	case os.IsNotExist(err):
+		_, err := os.Stat(dir)
+		wasThere := err == nil
+		t.Cleanup(func() {
+			_ = unix.Unmount(dir, 0)
+			if !wasThere {
+				_ = os.Remove(dir)
+			}
+		})
+	default:
+		t.Fatal(err)
+	}
+}
+
+// A refusal says how to mount a hierarchy. Who does so must not have to start
+// dockerd anew, even if it has looked for cgroups before.
+func TestNetHierarchyMountedLaterIsUsed(t *testing.T) {
+	require.NetRate(t)
+	require.CgroupV1(t)
+	unmounted(t, "net_cls")
+	d := setup(t)
+	d.Must(t, "run", "-d", "--name=before", "--network=host", "--blkio-read-limit=100m", "busybox", "sleep", "inf")
+	d.Must(t, "inspect", "before") // It shows the limits of disks, from the container's cgroup.
+
+	const limit = "--net-classid=10:1"
+	r := d.Docker(t, "create", "--network=host", limit, "busybox")
+	assert.Assert(t, r.Code != 0, "it was taken")
+	said := regexp.MustCompile(`mount it by "([^"]+)"`).FindStringSubmatch(r.Stderr)
+	assert.Assert(t, len(said) == 2, "%s", r.Stderr)
+	out, err := exec.Command("sh", "-c", said[1]).CombinedOutput()
+	assert.NilError(t, err, "%s: %s", said[1], out)
+	t.Cleanup(func() { d.RemoveAll(t) }) // before it is unmounted
+
+	d.Must(t, "run", "-d", "--name=after", "--network=host", limit, "busybox", "sleep", "inf")
+	assert.Equal(t, readFile(t, d.Cgroup(t, "after"), "net_cls", "net_cls.classid"), "1048577")
+	d.Must(t, "update", "--net-classid=10:2", "after")
+	assert.Equal(t, readFile(t, d.Cgroup(t, "after"), "net_cls", "net_cls.classid"), "1048578")
+
+	// A container that runs already is in none of its groups.
+	r = d.Docker(t, "update", limit, "before")
+	assert.Assert(t, r.Code != 0, "it was taken")
+	wantWords(t, r.Stderr, limit, "start it again")
+	assert.Assert(t, !strings.Contains(d.Must(t, "inspect", "before"), `"NetClassID"`), "the refused class stays")
+	root, err := os.ReadFile("/sys/fs/cgroup/net_cls/net_cls.classid")
+	assert.NilError(t, err)
+	assert.Equal(t, strings.TrimSpace(string(root)), "0", "the class of all that is in no container")
+	d.Must(t, "restart", "-t0", "before")
+	d.Must(t, "update", limit, "before")
+	assert.Equal(t, readFile(t, d.Cgroup(t, "before"), "net_cls", "net_cls.classid"), "1048577")
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package daemon
+
+import (
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+)
+
+func (*Daemon) belowUse(*container.Container, int, containertypes.Resources) error { return nil }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/docker/docker/container"
+)
+
+// An update can take as long as [updateDeadline]. Only other updates of the same
+// container wait for it.
+
+// lockNetUpdates keeps apart what makes an endpoint of a container and updates of
+// its network limits: an endpoint made in the middle of one that then fails would
+// keep what is rolled back. It is taken after the container's update lock.
+func lockNetUpdates(containerID string) (unlock func()) {
+	return lockUpdates("network of " + containerID)
+}
+
+// restoreUpdateWait is how long dockerd's start waits for one container whose
+// interrupted update is rolled back; it takes milliseconds.
+var restoreUpdateWait = 3 * time.Second
+
+// restoreUpdate is recoverUpdate for a container that dockerd finds at its start.
+// If the runtime is slow the rest is done in the background: memory and disk have
+// the old limits, and the container is marked until the kernel has them too.
+func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
+	journal, err := readJournal(ctr)
+	if err == nil && journal == nil {
+		return
+	}
+	settled := make(chan struct{})
+	unlock := lockUpdates(ctr.ID)
+	go func() {
+		defer unlock()
+		defer close(settled)
+		if _, err := daemon.recoverUpdate(ctr, alive); err != nil {
+			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("an interrupted update could not be rolled back")
+		}
+	}()
+	select {
+	case <-settled:
+		return
+	case <-time.After(restoreUpdateWait):
+	}
+	if journal == nil {
+		return
+	}
+	reasons := map[string]string{}
+	for _, name := range resourceNames {
+		if namesResource(journal.Update, name) {
+			reasons[name] = fmt.Sprintf("an interrupted update is being rolled back, and the runtime has not answered for %s", restoreUpdateWait)
+		}
+	}
+	// The one who settles it says how it ended; only not before this.
+	select {
+	case <-settled:
+	default:
+		daemon.noteLost(ctr, lostUpdate(ctr), reasons)
+	}
+}
