@@ -23,7 +23,7 @@ func TestPrettyPrintInfoResourceLimits(t *testing.T) {
 		{
 			doc: "enforced", golden: "docker-info-resource-limits", features: []string{"gpu-memory"},
 			limits: []system.ResourceLimits{
-				{Feature: "gpu-memory", Fields: []string{"GPUMemory"}, Backend: "gpu controller of cgroup v2"},
+				{Feature: "gpu-memory", Fields: []string{"GPUMemory"}, Backend: "gpu controller of cgroup v2", Devices: []string{"/dev/dri/renderD128 (amdgpu)", "/dev/dri/card0 (ast)"}},
 				{Feature: "gpu-priority", Fields: []string{"GPUPriority"}, Reason: "no driver of this host has a queue to share out"},
 			},
 		},
