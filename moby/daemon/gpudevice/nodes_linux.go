@@ -76,27 +76,29 @@ func walk(parent int, name, path string, depth int, entries *int, s *Set) error 
 	dir := os.NewFile(uintptr(fd), path)
 	defer dir.Close()
 	for {
-		list, err := dir.ReadDir(256)
-		for _, e := range list {
+		// Not ReadDir: where a file system has no types in its folders, that asks for
+		// them by path, which is one of the host.
+		list, err := dir.Readdirnames(256)
+		for _, name := range list {
 			if *entries++; *entries > maxEntries {
 				return fmt.Errorf("the container's /dev has more than %d entries", maxEntries)
 			}
+			below := filepath.Join(path, name)
 			var st unix.Stat_t
-			switch mode := e.Type(); {
-			case mode&os.ModeDir != 0 && depth > 1:
-				if err := walk(fd, e.Name(), filepath.Join(path, e.Name()), depth-1, entries, s); err != nil && !errors.Is(err, unix.ENOENT) {
-					return err
-				}
-			case mode&os.ModeCharDevice != 0:
-				if err := unix.Fstatat(fd, e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-					if errors.Is(err, unix.ENOENT) {
-						continue
+			if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); errors.Is(err, unix.ENOENT) {
+				continue
+			} else if err != nil {
+				return fmt.Errorf("the container's %s: %w", below, err)
+			}
+			switch st.Mode & unix.S_IFMT {
+			case unix.S_IFDIR:
+				if depth > 1 {
+					if err := walk(fd, name, below, depth-1, entries, s); err != nil && !errors.Is(err, unix.ENOENT) {
+						return err
 					}
-					return fmt.Errorf("the container's %s: %w", filepath.Join(path, e.Name()), err)
 				}
-				if st.Mode&unix.S_IFMT == unix.S_IFCHR {
-					s.Nodes = append(s.Nodes, Node{Number{unix.Major(st.Rdev), unix.Minor(st.Rdev)}, filepath.Join(path, e.Name())})
-				}
+			case unix.S_IFCHR:
+				s.Nodes = append(s.Nodes, Node{Number{unix.Major(st.Rdev), unix.Minor(st.Rdev)}, below})
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+// What a container gets of GPUs comes in many ways, and some of them show only when
+// it is there. Each of these tests has a kernel that keeps limits, and runs the same
+// container once more with a GPU that keeps them, which has to be taken.
+
+// nodesHook makes in a container what the file beside it names. A runtime's hook
+// stands in the host's root, and the container's is mounted in the namespace.
+const nodesHook = `#!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+state=$(cat)
+pid=$(echo "$state" | sed 's/.*"pid": *\([0-9]*\).*/\1/')
+bundle=$(echo "$state" | sed 's/.*"bundle": *"\([^"]*\)".*/\1/')
+root=$(sed 's/.*"root":{"path":"\([^"]*\)".*/\1/' "$bundle/config.json")
+while read -r name major minor; do
+	nsenter -t "$pid" -m mkdir -p "$root${name%%/*}"
+	nsenter -t "$pid" -m mknod "$root$name" c "$major" "$minor" || exit 1
+done <%q
+`
+
+// hookedRuntime is a runtime that adds a hook to what it is given. Of two "hooks" in
+// an object Go's parser takes both.
+const hookedRuntime = `#!/bin/sh
+for arg; do
+	[ "$previous" = --bundle ] && bundle=$arg
+	previous=$arg
+	[ "$arg" = create ] && create=1
+done
+[ -n "$create" ] && sed -i 's#^{#{"hooks":{"createRuntime":[{"path":"%s"}]},#' "$bundle/config.json"
+exec %s "$@"
+`
+
+// gpuRig is a daemon with every way to a GPU that there is.
+type gpuRig struct {
+	*daemon.Daemon
+	dir    string
+	nvidia string // a node of NVIDIA's first GPU, not in /dev
+}
+
+const hooked = "hooked" // the runtime's name
+
+func newGPURig(t *testing.T) gpuRig {
+	t.Helper()
+	require.GPU(t)
+	require.DRM(t)
+	rig := gpuRig{dir: t.TempDir()}
+	rig.nvidia = filepath.Join(rig.dir, "nvidia0")
+	assert.NilError(t, unix.Mknod(rig.nvidia, unix.S_IFCHR|0o666, int(unix.Mkdev(195, 0))))
+	rig.program(t, "nvidia-container-runtime-hook", fmt.Sprintf(nodesHook, filepath.Join(rig.dir, "nodes")))
+	runtime := fmt.Sprintf(hookedRuntime, filepath.Join(rig.dir, "nvidia-container-runtime-hook"), filepath.Join(require.Bin(), "runc"))
+	rig.program(t, hooked, runtime)
+	rig.program(t, "nvidia-container-runtime", runtime)
+	rig.hookMakes(t, "/dev/nvidia0 195 0")
+	for vendor, node := range map[string]string{"nvidia.com": rig.nvidia, "example.com": rig.nvidia, "kept.example.com": engine} {
+		spec := fmt.Sprintf(`{"cdiVersion":"0.5.0","kind":"%s/gpu","devices":[{"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/gpu0","hostPath":%q}]}}]}`, vendor, node)
+		assert.NilError(t, os.WriteFile(filepath.Join(rig.dir, vendor+".json"), []byte(spec), 0o600))
+	}
+	t.Setenv("PATH", rig.dir+":"+os.Getenv("PATH"))
+	rig.Daemon = daemon.New(t, rig.args()...)
+	return rig
+}
+
+func (rig gpuRig) args() []string {
+	return []string{
+		"--live-restore", "--cdi-spec-dir", rig.dir,
+		"--add-runtime", hooked + "=" + filepath.Join(rig.dir, hooked),
+		"--add-runtime", "nvidia=" + filepath.Join(rig.dir, "nvidia-container-runtime"),
+	}
+}
+
+func (rig gpuRig) program(t *testing.T, name, text string) {
+	t.Helper()
+	assert.NilError(t, os.WriteFile(filepath.Join(rig.dir, name), []byte(text), 0o755))
+}
+
+// hookMakes sets which nodes a hook makes, each PATH MAJOR MINOR.
+func (rig gpuRig) hookMakes(t *testing.T, nodes ...string) {
+	t.Helper()
+	assert.NilError(t, os.WriteFile(filepath.Join(rig.dir, "nodes"), []byte(strings.Join(nodes, "\n")+"\n"), 0o600))
+}
+
+// made is what the hook is to make for a node of the host.
+func made(t *testing.T, node string) string {
+	t.Helper()
+	var st unix.Stat_t
+	assert.NilError(t, unix.Stat(node, &st))
+	return fmt.Sprintf("/dev/%s %d %d", filepath.Base(node), unix.Major(st.Rdev), unix.Minor(st.Rdev))
+}
+
+// wantRefused wants no container at all.
+func (rig gpuRig) wantRefused(t *testing.T, flags []string, words ...string) {
+	t.Helper()
+	r := rig.Docker(t, append(append([]string{"create"}, flags...), "busybox", "true")...)
+	if r.Code == 0 {
+		t.Errorf("%q was taken: %s", flags, r.Stderr)
+		return
+	}
+	wantWords(t, r.Stderr, words...)
+	assert.DeepEqual(t, rig.Names(t), []string{})
+}
+
+// wantTaken wants the limits in the kernel and returns what was warned of.
+func (rig gpuRig) wantTaken(t *testing.T, flags ...string) string {
+	t.Helper()
+	r := rig.Docker(t, append(append([]string{"run", "-d", "--name=kept"}, flags...), "busybox", "sleep", "600")...)
+	if r.Code != 0 {
+		t.Errorf("%q was refused: %s", flags, r.Stderr)
+	} else {
+		for _, f := range flags {
+			switch name, value, _ := strings.Cut(f, "="); name {
+			case "--gpu-memory":
+				rig.Cgroup(t, "kept").Want(t, "gpu.memory.max", value)
+			case "--gpu-priority":
+				rig.Cgroup(t, "kept").Want(t, "gpu.priority", value)
+			}
+		}
+	}
+	rig.RemoveAll(t)
+	return r.Stderr
+}
+
+const (
+	memory8M   = "--gpu-memory=8388608"
+	priority50 = "--gpu-priority=50"
+	cannot     = " cannot be enforced: "
+)
+
+func TestGPULimitOnNVIDIAIsRefusedAtCreate(t *testing.T) {
+	rig := newGPURig(t)
+	rig.Must(t, "create", "--name=cuda", "busybox")
+	rig.Must(t, "commit", "--change=ENV NVIDIA_VISIBLE_DEVICES=all", "cuda", "cuda")
+	rig.RemoveAll(t)
+
+	for name, flags := range map[string][]string{
+		"node":      {"--device=" + rig.nvidia},
+		"renamed":   {"--device=" + rig.nvidia + ":/dev/harmless"},
+		"beside":    {"--device=" + rig.nvidia, "--device=" + engine},
+		"all":       {"--gpus=all"},
+		"CDI":       {"--device=nvidia.com/gpu=0"},
+		"runtime":   {"--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=0"},
+		"rule":      {"--device-cgroup-rule=c 195:* rwm"},
+		"numbers":   {"--device-cgroup-rule=c 195:0 rw"},
+		"read only": {"--device=" + rig.nvidia + ":/dev/nvidia0:r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rig.wantRefused(t, append(flags, memory8M), memory8M+cannot, "NVIDIA", "leave out")
+			rig.wantRefused(t, append(flags, priority50), priority50+cannot, "NVIDIA", "MPS")
+		})
+	}
+	t.Run("image", func(t *testing.T) {
+		r := rig.Docker(t, "create", "--runtime=nvidia", memory8M, "cuda", "true")
+		assert.Assert(t, r.Code != 0, "it was taken")
+		wantWords(t, r.Stderr, memory8M+cannot, "NVIDIA_VISIBLE_DEVICES=all", "leave out")
+	})
+	t.Run("privileged", func(t *testing.T) {
+		rig.wantTaken(t, "--privileged", memory8M)
+		assert.NilError(t, unix.Mknod("/dev/nvidia0", unix.S_IFCHR|0o666, int(unix.Mkdev(195, 0))))
+		defer os.Remove("/dev/nvidia0")
+		rig.wantRefused(t, []string{"--privileged", memory8M}, memory8M+cannot, "any NVIDIA GPU", "--privileged", "leave out")
+	})
+	t.Run("control", func(t *testing.T) {
+		rig.hookMakes(t, made(t, engine))
+		for _, flags := range [][]string{
+			{"--device=" + engine}, {"--device=kept.example.com/gpu=0"}, {"--runtime=" + hooked},
+			{"--device-cgroup-rule=c 226:128 rwm"}, {"--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=void"},
+		} {
+			if warned := rig.wantTaken(t, append(flags, memory8M, priority50)...); strings.Contains(warned, engine) {
+				t.Errorf("%q: %s", flags, warned)
+			}
+		}
+	})
+	t.Run("no limit needs nothing", func(t *testing.T) {
+		rig.hookMakes(t, "/dev/nvidia0 195 0")
+		rig.wantTaken(t, "--gpus=all")
+		rig.wantTaken(t, "--gpus=all", "--gpu-priority=0", "--gpu-memory=-1")
+	})
+}
+
+// What only the container itself shows is found before its program runs.
+func TestGPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart(t *testing.T) {
+	rig := newGPURig(t)
+	out := t.TempDir()
+	for _, tc := range []struct {
+		name  string
+		flags []string
+		makes string // the hook
+		limit string
+		words []string
+	}{
+		{"CDI of a stranger", []string{"--device=example.com/gpu=0"}, "", memory8M, []string{"NVIDIA GPU 0 (/dev/gpu0)", "leave out"}},
+		{"hook", []string{"--runtime=" + hooked}, "/dev/nvidia3 195 3", memory8M, []string{"NVIDIA GPU 3 (/dev/nvidia3)", "leave out"}},
+		{"hook, priority", []string{"--runtime=" + hooked}, "/dev/nvidia3 195 3", priority50, []string{"NVIDIA GPU 3 (/dev/nvidia3)", "MPS"}},
+		{"hook brings what has no scheduler", []string{"--runtime=" + hooked}, made(t, drm.Of(t, drm.MemoryOnly).Render), priority50, []string{drm.MemoryOnly, "leave out"}},
+		{"hook brings another one", []string{"--runtime=" + hooked, "--device=" + engine}, "/dev/nvidia0 195 0", memory8M, []string{"NVIDIA GPU 0"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			defer rig.RemoveAll(t)
+			rig.hookMakes(t, tc.makes)
+			args := append([]string{"run", "-d", "--name=box", "-v", out + ":/out", tc.limit}, tc.flags...)
+			r := rig.Docker(t, append(args, "busybox", "touch", "/out/ran")...)
+			assert.Assert(t, r.Code != 0, "it was started")
+			wantWords(t, r.Stderr, append(tc.words, tc.limit+cannot)...)
+			assert.Assert(t, !rig.Inspect(t, "box").State.Running)
+			_, err := os.Stat(filepath.Join(out, "ran"))
+			assert.Assert(t, os.IsNotExist(err), "its program ran: %v", err)
+
+			// And the daemon forgot the task: the container can be started as soon as
+			// the hook makes what is kept.
+			if tc.name == "hook" {
+				rig.hookMakes(t, made(t, engine))
+				rig.Must(t, "start", "-a", "box")
+				_, err := os.Stat(filepath.Join(out, "ran"))
+				assert.NilError(t, err)
+				assert.NilError(t, os.Remove(filepath.Join(out, "ran")))
+			}
+		})
+	}
+}
+
+// An update knows the GPUs from the start of the container, whatever the container
+// has made of its /dev since, and over a crash of dockerd.
+func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
+	rig := newGPURig(t)
+	for name, run := range map[string][]string{
+		"device": {"--device=" + rig.nvidia + ":/dev/nvidia0"},
+		"hook":   {"--runtime=" + hooked},
+		"gpus":   {"--gpus=all"},
+		"CDI":    {"--device=example.com/gpu=0"},
+	} {
+		rig.Must(t, append(append([]string{"run", "-d", "--name=" + name}, run...), "busybox", "sleep", "600")...)
+	}
+	rig.hookMakes(t, made(t, engine))
+	for name, run := range map[string][]string{
+		"kept":        {"--device=" + engine},
+		"kept-hooked": {"--runtime=" + hooked},
+	} {
+		rig.Must(t, append(append([]string{"run", "-d", "--name=" + name}, run...), "busybox", "sleep", "600")...)
+	}
+	update := func(name, body string) daemon.Response {
+		return rig.API(t, http.MethodPost, "/containers/"+name+"/update", body)
+	}
+	check := func(t *testing.T) {
+		for _, name := range []string{"device", "hook", "gpus", "CDI"} {
+			r := update(name, `{"GPUMemory":8388608}`)
+			assert.Equal(t, r.Status, http.StatusBadRequest, "%s: %s", name, r.Body)
+			wantWords(t, r.Message(), memory8M+cannot, "NVIDIA", "leave out")
+			r = update(name, `{"GPUPriority":50,"PidsLimit":50}`)
+			assert.Equal(t, r.Status, http.StatusBadRequest, "%s: %s", name, r.Body)
+			wantWords(t, r.Message(), priority50+cannot, "NVIDIA", "MPS")
+			rig.WantHostConfig(t, name, nil, nil)
+			rig.Cgroup(t, name).Want(t, "gpu.memory.max", cgroupfs.Max)
+			r = update(name, `{"PidsLimit":77,"GPUMemory":-1,"GPUPriority":0}`)
+			assert.Equal(t, r.Status, http.StatusOK, "%s: %s", name, r.Body)
+		}
+		for _, name := range []string{"kept", "kept-hooked"} {
+			r := update(name, `{"GPUMemory":8388608,"GPUPriority":50}`)
+			assert.Equal(t, r.Status, http.StatusOK, "%s: %s", name, r.Body)
+			rig.Cgroup(t, name).Want(t, "gpu.memory.max", "8388608")
+			rig.Cgroup(t, name).Want(t, "gpu.priority", "50")
+		}
+	}
+	t.Run("as it was started", check)
+	t.Run("after it removed the nodes", func(t *testing.T) {
+		for _, name := range []string{"device", "hook", "gpus"} {
+			rig.Must(t, "exec", name, "rm", "/dev/nvidia0")
+		}
+		rig.Must(t, "exec", "CDI", "rm", "/dev/gpu0")
+		check(t)
+	})
+	t.Run("after a crash of dockerd", func(t *testing.T) {
+		rig.Kill(t)
+		rig.StartAgain(t, rig.args()...)
+		check(t)
+	})
+	t.Run("a stopped container has what it is to get", func(t *testing.T) {
+		rig.Must(t, "stop", "device", "gpus", "hook")
+		for _, name := range []string{"device", "gpus"} {
+			r := update(name, `{"GPUMemory":8388608}`)
+			assert.Equal(t, r.Status, http.StatusBadRequest, "%s: %s", name, r.Body)
+			wantWords(t, r.Message(), memory8M+cannot, "NVIDIA")
+		}
+		// The hook now brings one that is kept: what was is no longer.
+		r := update("hook", `{"GPUMemory":8388608}`)
+		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+		rig.Must(t, "start", "hook")
+		rig.Cgroup(t, "hook").Want(t, "gpu.memory.max", "8388608")
+	})
+}
+
+// A driver without a scheduler keeps memory alone, and a display is no GPU: what AMD
+// documents works on a server that has one.
+func TestGPULimitIsAskedOfEachDevice(t *testing.T) {
+	rig := newGPURig(t)
+	vgem, vkms := drm.Of(t, drm.MemoryOnly), drm.Of(t, drm.DisplayOnly)
+	rig.wantTaken(t, "--device="+engine, memory8M, priority50)
+	rig.wantTaken(t, "--device="+vgem.Render, memory8M)
+	rig.wantRefused(t, []string{"--device=" + vgem.Render, priority50}, priority50+cannot, vgem.Render, drm.MemoryOnly, "leave out")
+	rig.wantRefused(t, []string{"--device=" + vgem.Primary, memory8M, priority50}, priority50+cannot, vgem.Primary)
+	rig.wantRefused(t, []string{"--device=" + engine, "--device=" + vgem.Render, priority50}, priority50+cannot, vgem.Render)
+	rig.wantRefused(t, []string{"--device=/dev/dri", priority50}, priority50+cannot, vgem.Render)
+	rig.wantRefused(t, []string{"--privileged", priority50}, priority50+cannot, "--privileged", drm.MemoryOnly)
+	rig.wantTaken(t, "--device=/dev/dri", memory8M)
+	rig.wantTaken(t, "--privileged", memory8M)
+
+	t.Run("display", func(t *testing.T) {
+		warned := rig.wantTaken(t, "--device="+engine, "--device="+vkms.Primary, memory8M, priority50)
+		wantWords(t, warned, priority50+" does not limit "+vkms.Primary, drm.DisplayOnly)
+		if strings.Contains(warned, memory8M) || strings.Contains(warned, engine) {
+			t.Errorf("%s", warned)
+		}
+	})
+	t.Run("no GPU", func(t *testing.T) {
+		warned := rig.wantTaken(t, memory8M, priority50)
+		wantWords(t, warned, priority50, memory8M, "no GPU", "--device")
+		if warned := rig.wantTaken(t, "--gpu-priority=0"); warned != "" {
+			t.Errorf("%s", warned)
+		}
+		rig.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
+		r := rig.API(t, http.MethodPost, "/containers/box/update", `{"GPUMemory":8388608}`)
+		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+		wantWords(t, string(r.Body), memory8M, "no GPU")
+	})
+}
+
+// Where a container has a say in what its /dev holds, it can neither hold up dockerd
+// nor hide a GPU from it.
+func TestGPUDevicesOfAHostileDev(t *testing.T) {
+	require.Loop(t)
+	rig := newGPURig(t)
+	start := func(t *testing.T, more ...string) daemon.Result {
+		t.Helper()
+		defer rig.RemoveAll(t)
+		begun := time.Now()
+		args := append([]string{"run", "-d", "--name=box", memory8M, "--device=" + engine}, more...)
+		r := rig.Docker(t, append(args, "busybox", "sleep", "600")...)
+		if took := time.Since(begun); took > soon {
+			t.Errorf("it took %s", took)
+		}
+		return r
+	}
+	t.Run("links, pipes, depths", func(t *testing.T) {
+		dir := t.TempDir()
+		assert.NilError(t, os.Symlink("/", filepath.Join(dir, "root")))
+		assert.NilError(t, os.Symlink(".", filepath.Join(dir, "loop")))
+		assert.NilError(t, os.Symlink(rig.dir, filepath.Join(dir, "of-the-host")))
+		assert.NilError(t, os.Symlink("../../../../../.."+rig.dir, filepath.Join(dir, "up")))
+		assert.NilError(t, os.Symlink(rig.nvidia, filepath.Join(dir, "nvidia0")))
+		assert.NilError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+		deep := dir
+		for range 200 {
+			deep = filepath.Join(deep, "d")
+			assert.NilError(t, os.Mkdir(deep, 0o700))
+		}
+		r := start(t, "-v", dir+":/dev/extra")
+		assert.Equal(t, r.Code, 0, "%s", r.Stderr)
+	})
+	t.Run("too many", func(t *testing.T) {
+		dir := t.TempDir()
+		assert.NilError(t, unix.Mount("many", dir, "tmpfs", 0, "nr_inodes=100000"))
+		t.Cleanup(func() { assert.NilError(t, unix.Unmount(dir, 0)) })
+		for i := range 51_000 {
+			assert.NilError(t, unix.Mknod(filepath.Join(dir, fmt.Sprint(i)), unix.S_IFREG|0o600, 0))
+		}
+		r := start(t, "-v", dir+":/dev/extra")
+		assert.Assert(t, r.Code != 0, "it was started")
+		wantWords(t, r.Stderr, memory8M+cannot, "/dev has more than")
+	})
+	t.Run("a file system without types in its folders", func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(t.TempDir(), "ext4")
+		assert.NilError(t, os.WriteFile(file, nil, 0o600))
+		assert.NilError(t, os.Truncate(file, 8<<20))
+		out, err := exec.Command("mkfs.ext4", "-q", "-F", "-O", "^filetype", file).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+		out, err = exec.Command("mount", "-o", "loop", file, dir).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+		t.Cleanup(func() { assert.NilError(t, unix.Unmount(dir, 0)) })
+		r := start(t, "-v", dir+":/dev/extra")
+		assert.Equal(t, r.Code, 0, "%s", r.Stderr)
+		assert.NilError(t, unix.Mknod(filepath.Join(dir, "nvidia7"), unix.S_IFCHR|0o666, int(unix.Mkdev(195, 7))))
+		r = start(t, "-v", dir+":/dev/extra")
+		assert.Assert(t, r.Code != 0, "it was started")
+		wantWords(t, r.Stderr, memory8M+cannot, "NVIDIA GPU 7 (/dev/extra/nvidia7)")
+	})
+}
