@@ -56,3 +56,19 @@ func (daemon *Daemon) applyGPU(ctr *container.Container) map[lostOn]bool {
 	}
 	return map[lostOn]bool{on: true}
 }
+
+// restoreGPU does the same at dockerd's start for all that runs. It does not keep the
+// start waiting, as a runtime or a container may.
+func (daemon *Daemon) restoreGPU(containers map[string]*container.Container) {
+	for _, ctr := range containers {
+		ctr.Lock()
+		limited := ctr.State.Running && namesGPU(gpuLimits(ctr.HostConfig.Resources))
+		ctr.Unlock()
+		if limited {
+			go func() {
+				defer lockUpdates(ctr.ID)()
+				daemon.applyGPU(ctr)
+			}()
+		}
+	}
+}

@@ -33,3 +33,6 @@ func (daemon *Daemon) gpuResourceLimits() (memory, priority system.ResourceLimit
 	none := system.ResourceLimits{Reason: "Windows has no gpu cgroup controller"}
 	return none, none
 }
+
+// restoreGPU has nothing to look at.
+func (daemon *Daemon) restoreGPU(map[string]*container.Container) {}

@@ -96,12 +96,13 @@ func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) 
 	}
 }
 
-// verifyCreated refuses what only the two parts of a request together tell.
-func (daemon *Daemon) verifyCreated(daemonCfg *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+// verifyCreated refuses what only the parts of a request together tell. config has
+// got what the image says.
+func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
 	if err := verifyHasNetwork(config, hostConfig); err != nil {
 		return err
 	}
-	return daemon.verifyGPUDevices(daemonCfg, config, hostConfig)
+	return daemon.verifyGPUDevices(daemon.config(), config, hostConfig)
 }
 
 // startLimits applies and reads back what is not in the spec, or not believed,

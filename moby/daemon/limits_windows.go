@@ -36,7 +36,7 @@ func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes
 	return func() error { return nil }, nil
 }
 
-func (daemon *Daemon) verifyCreated(_ *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
 	return verifyHasNetwork(config, hostConfig)
 }
 
