@@ -758,7 +758,7 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 	// A restart policy does not try again. That nothing happens takes a time: without
 	// the words that upstream's monitor looks for, it tried five times in these two
 	// seconds (seen).
-	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--net-egress-rate=1000", "busybox", "true")
+	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--network=mac", "--net-egress-rate=8mbit", "busybox", "true")
 	assert.Check(t, r.Code != 0)
 	time.Sleep(2 * time.Second)
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"), "created 0")
