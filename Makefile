@@ -166,7 +166,7 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
-	@MUST=$(MUST),net-rate,stock,previous KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
+	@MUST=$(MUST),net-rate,stock,previous,loop,btrfs KILLS=$(KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
 
 # An emulated machine is ten times as slow. So `make test` leaves out of both VMs
 # what the host runs (without the part of it that needs a GPU, where that is the

@@ -3,7 +3,9 @@
 package integration
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,8 +102,15 @@ func TestShowCanBeFedBack(t *testing.T) {
 	d.Must(t, "run", "-d", "--name=three", "--resources-file", path, "busybox", "sleep", "600")
 	assert.Equal(t, d.Must(t, "modresources", "--show", "three"), shown)
 
+	// From one container to the next without a file.
+	d.Must(t, "run", "-d", "--name=four", "busybox", "sleep", "600")
+	pipe := fmt.Sprintf("%s -H unix://%s modresources --show one | %[1]s -H unix://%[2]s modresources --resources-file - four", d.Binary("docker"), d.Socket())
+	out, err := exec.Command("sh", "-c", pipe).CombinedOutput()
+	assert.NilError(t, err, "%s", out)
+	assert.Equal(t, d.Must(t, "modresources", "--show", "four"), shown)
+
 	one := settingsOf(t, d.Cgroup(t, "one"))
-	for _, name := range []string{"two", "three"} {
+	for _, name := range []string{"two", "three", "four"} {
 		assert.DeepEqual(t, differing(one, settingsOf(t, d.Cgroup(t, name))), []string{})
 		wantFile(t, d, name, "111", "67108864")
 	}

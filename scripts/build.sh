@@ -33,10 +33,17 @@ build() { # build TREE PACKAGE [go build flag...]
 	go -C ".build/src/$tree" build -trimpath "$@" -o "$out/$name" "$package"
 }
 
-moby() { # moby TREE PACKAGE SUFFIX COMMIT
+moby() { # moby TREE PACKAGE SUFFIX COMMIT [linker flag...]
 	local v=github.com/docker/docker/dockerversion
-	CGO_ENABLED=0 build "$1" "$2" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
-		-ldflags "-w -X $v.Version=$(pin github.com/docker/docker)$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+	build "$1" "$2" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
+		-ldflags "-w ${*:5} -X $v.Version=$(pin github.com/docker/docker)$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+}
+
+# As in upstream's static build, the graph driver for btrfs and the quotas of
+# overlay2 are there, which are in C. What reads journald's logs is not: it loads
+# the host's libsystemd, which takes a dynamic program.
+dockerd() { # dockerd TREE SUFFIX COMMIT
+	CGO_ENABLED=1 moby "$1" ./cmd/dockerd "$2" "$3" -extldflags -static
 }
 
 cli() { # cli TREE SUFFIX COMMIT
@@ -57,9 +64,9 @@ containerd() {
 }
 
 case $name in
-dockerd) moby moby ./cmd/dockerd +gpu "$commit" ;;
-dockerd-stock) moby stock-moby ./cmd/dockerd '' stock ;;
-docker-proxy) moby moby ./cmd/docker-proxy +gpu "$commit" ;;
+dockerd) dockerd moby +gpu "$commit" ;;
+dockerd-stock) dockerd stock-moby '' stock ;;
+docker-proxy) CGO_ENABLED=0 moby moby ./cmd/docker-proxy +gpu "$commit" ;;
 # The version that upstream's Dockerfile pins is the one that Debian ships.
 docker-init) cp "$(command -v tini-static)" "$out/docker-init" ;;
 docker) cli cli +gpu "$commit" ;;

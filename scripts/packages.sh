@@ -17,6 +17,7 @@ packages=(
 	busybox-static e2fsprogs kmod         # the VM's root disk, the test image
 	iptables iproute2                     # dockerd's networks, on the host and in the VM
 	lvm2                                  # a test of its volumes in the VM
+	btrfs-progs                           # tests of a data-root and of disks on btrfs
 	qemu-system-x86                       # the VM
 	ca-certificates                       # fetching Go modules
 )

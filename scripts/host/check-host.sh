@@ -201,6 +201,28 @@ else
 	*) lack "$(program dockerd) is not ours: $v" "make install, then systemctl restart docker" ;;
 	esac
 fi
+# What is set for dockerd, if it is no list or folder of settings.
+configured() { sed -n "s/.*\"$1\"[[:space:]]*:[[:space:]]*\"\([^\"]*\)\".*/\1/p" "$root/etc/docker/daemon.json" 2>/dev/null | head -n 1; }
+# A graph driver is a Go package of the program, whose function names stay in it.
+has_driver() { [ -n "$(program dockerd)" ] && grep -q "graphdriver/$1\.Init" "$(program dockerd)"; }
+data=$(configured data-root)
+data=${data:-/var/lib/docker}
+for driver in btrfs zfs overlay2 fuse-overlayfs vfs overlay aufs devicemapper; do
+	# The folder of a driver that was never used is empty.
+	used=
+	for f in "$root$data/$driver"/*; do [ -e "$f" ] && used=1 && break; done
+	[ "$(configured storage-driver)" != "$driver" ] || used=1
+	if [ -z "$used" ] || [ -z "$(program dockerd)" ]; then
+		:
+	elif has_driver "$driver"; then
+		ok "dockerd has the storage driver $driver, with which $data was made"
+	else
+		lack "dockerd has no storage driver $driver, with which $data was made: it will not start" "make the images and containers anew with another one (docker save, docker commit and docker load; \"storage-driver\" in daemon.json), or keep the dockerd that is there"
+	fi
+done
+if [ "$(configured log-driver)" = journald ]; then
+	note "log driver journald: this dockerd is a static program and writes to the journal, but cannot read it (that takes the host's libsystemd); docker logs shows what was logged since, from a cache of its own; for older logs: journalctl CONTAINER_NAME=NAME"
+fi
 if [ -z "$(program runc)" ]; then
 	lack "no runc in PATH" "make install"
 elif runc features 2>/dev/null | grep -q '"io.github.gpu-cgroup.unified-v1": *"[^"]*gpu.memory.max'; then

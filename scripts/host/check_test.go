@@ -27,8 +27,10 @@ const (
 	v2      = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n"
 	kconfig = "CONFIG_CGROUP_GPU=y\nCONFIG_DRM=m\nCONFIG_DRM_SCHED=m\nCONFIG_MEMCG=y\nCONFIG_BLK_CGROUP=y\nCONFIG_BLK_DEV_THROTTLING=y\n" +
 		"CONFIG_NET_SCHED=y\nCONFIG_NET_SCH_TBF=m\nCONFIG_NET_SCH_INGRESS=m\nCONFIG_NET_CLS_U32=m\nCONFIG_NET_ACT_MIRRED=m\nCONFIG_IFB=m\n"
-	cards   = "226:0 amdgpu pci:0000:03:00.0 memory priority\n226:128 amdgpu pci:0000:03:00.0 memory priority\n"
-	ourRunc = `echo '{"annotations": {"io.github.gpu-cgroup.unified-v1": "gpu.memory.max,gpu.priority"}}'`
+	cards = "226:0 amdgpu pci:0000:03:00.0 memory priority\n226:128 amdgpu pci:0000:03:00.0 memory priority\n"
+	// With the names of functions that a Go program has in it.
+	ourDockerd = "echo Docker version 28.5.2+gpu\nexit\ngithub.com/docker/docker/daemon/graphdriver/btrfs.Init\ngithub.com/docker/docker/daemon/graphdriver/overlay2.Init"
+	ourRunc    = `echo '{"annotations": {"io.github.gpu-cgroup.unified-v1": "gpu.memory.max,gpu.priority"}}'`
 )
 
 func newHost(t *testing.T, files map[string]string, programs map[string]string) *fakeHost {
@@ -107,6 +109,12 @@ func TestCheckHost(t *testing.T) {
 		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: no iptables", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "ok     /dev/dri/card0: amdgpu keeps --gpu-memory and --gpu-priority", "ok     /dev/dri/renderD128: amdgpu keeps"}},
 		{name: "v1", files: map[string]string{"proc/mounts": v1gpu}, want: []string{"ok     cgroup v1", "v1 gpu hierarchy at /sys/fs/cgroup/gpu", "/dev/dri/renderD128: amdgpu keeps --gpu-memory and --gpu-priority", "GPU limits will work"}},
 		{name: "hybrid", files: map[string]string{"proc/mounts": v1gpu + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"}, want: []string{"(hybrid)"}},
+		{name: "data-root of a driver that is there", files: map[string]string{"var/lib/docker/btrfs/subvolumes/x": "", "var/lib/docker/zfs": "-"}, programs: map[string]string{"dockerd": ourDockerd},
+			want: []string{"ok     dockerd has the storage driver btrfs, with which /var/lib/docker was made"}},
+		{name: "data-root of a driver that is not there", files: map[string]string{"srv/docker/devicemapper/metadata/x": "", "etc/docker/daemon.json": "{\n  \"data-root\": \"/srv/docker\"\n}\n"}, programs: map[string]string{"dockerd": ourDockerd}, code: 1,
+			want: []string{"LACKS  dockerd has no storage driver devicemapper, with which /srv/docker was made: it will not start", "docker save"}},
+		{name: "driver that daemon.json asks for", files: map[string]string{"etc/docker/daemon.json": `{"storage-driver": "zfs", "log-driver":"journald"}`}, programs: map[string]string{"dockerd": ourDockerd}, code: 1,
+			want: []string{"LACKS  dockerd has no storage driver zfs", "note   log driver journald: this dockerd is a static program", "journalctl CONTAINER_NAME=NAME"}},
 		{name: "not mounted", files: map[string]string{"proc/mounts": v1}, code: 1, want: []string{"LACKS  the v1 gpu hierarchy is not mounted", "gpu-cgroup-v1.service"}},
 		{name: "named gpu", files: map[string]string{"proc/mounts": v1gpu, "sys/fs/cgroup/gpu/gpu.usage_in_bytes": "-"}, code: 1, want: []string{"is not the kernel's gpu controller"}},
 		{name: "mounted elsewhere", files: map[string]string{"proc/mounts": v1 + "gpu /gpu cgroup rw,gpu 0 0\n", "gpu/gpu.usage_in_bytes": "0", "gpu/gpu.devices": cards}, want: []string{"note   gpu is mounted at /gpu", "/dev/dri/card0: amdgpu keeps"}},

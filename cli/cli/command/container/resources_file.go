@@ -18,6 +18,7 @@ import (
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/internal/lazyregexp"
 	"github.com/docker/docker/api/types/container"
+	"github.com/moby/term"
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
 )
@@ -36,14 +37,26 @@ type resourcesFile struct {
 // maxResourcesFile is far more than all limits together can need, in bytes.
 const maxResourcesFile = 1 << 20
 
-// Set reads a file. Anything in it that is not understood in full is an error
-// which gives the line.
+// stdin is replaced by tests.
+var stdin = os.Stdin
+
+// Set reads a file, "-" is standard input. Anything in it that is not understood
+// in full is an error which gives the line.
 func (f *resourcesFile) Set(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
+	file := stdin
+	if path == "-" {
+		// Also when a shell completes what comes behind it.
+		if term.IsTerminal(stdin.Fd()) {
+			return errors.New("standard input is a terminal: give it a file with limits")
+		}
+		path = "standard input"
+	} else {
+		var err error
+		if file, err = os.Open(path); err != nil {
+			return err
+		}
+		defer file.Close()
 	}
-	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxResourcesFile+1))
 	if err != nil {
 		return err

@@ -253,6 +253,34 @@ func TestResourcesFileOnUpdate(t *testing.T) {
 	}
 }
 
+func TestResourcesFileOfStandardInput(t *testing.T) {
+	defer func(before *os.File) { stdin = before }(stdin)
+	for content, expErr := range map[string]string{
+		"PidsLimit: 100\n": "",
+		"Pidslimit: 100\n": `standard input: line 1: unknown key "Pidslimit": did you mean PidsLimit?`,
+		"":                 "standard input: names no resource",
+	} {
+		var err error
+		stdin, err = os.Open(writeFile(t, content))
+		assert.NilError(t, err)
+		apiClient := newUpdateClient()
+		_, _, err = runUpdating(context.Background(), newUpdateCommand, apiClient, "--resources-file", "-", "web")
+		_ = stdin.Close()
+		if expErr != "" {
+			assert.Check(t, is.ErrorContains(err, expErr))
+			continue
+		}
+		assert.NilError(t, err)
+		assert.Check(t, is.DeepEqual(apiClient.configs, []container.UpdateConfig{{Resources: container.Resources{PidsLimit: int64Ptr(100)}}}))
+	}
+	// A file of that name still has a way.
+	t.Chdir(t.TempDir())
+	assert.NilError(t, os.WriteFile("-", []byte("PidsLimit: 5\n"), 0o600))
+	var file resourcesFile
+	assert.NilError(t, file.Set("./-"))
+	assert.Check(t, is.DeepEqual(file.resources.PidsLimit, int64Ptr(5)))
+}
+
 // TestResourcesFileUnknownDaemon has limits in a file, where the annotations
 // of flags cannot see them. Nothing may be sent.
 func TestResourcesFileUnknownDaemon(t *testing.T) {
