@@ -212,7 +212,8 @@ func TestGPUUpdateIsRefusedForNVIDIAWithoutARecord(t *testing.T) {
 	wantWords(t, r.Message(), "--gpu-memory=4096 cannot be enforced", "NVIDIA GPU 0 (/dev/card)", "leave out")
 	r = d.API(t, http.MethodPost, "/containers/control/update", `{"GPUMemory":4096}`)
 	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
-	wantLimits(t, d, "control", 0, 4096)
+	wantKernel(t, d, "control", 0, 4096)
+	d.WantHostConfig(t, "control", nil, ptr(4096))
 }
 
 // Who keeps what is a matter of the driver.
@@ -228,7 +229,7 @@ func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
 		t.Helper()
 		r := d.Docker(t, box(flags...)...)
 		assert.Equal(t, r.Code, 0, "%q: %s", flags, r.Stderr)
-		assert.Equal(t, strings.Contains(r.Stderr, "WARNING"), warning != "", "%q: %s", flags, r.Stderr)
+		assert.Equal(t, strings.Contains(r.Stderr, " limit"), warning != "", "%q: %s", flags, r.Stderr)
 		wantWords(t, r.Stderr, warning)
 		d.Must(t, "rm", "box")
 	}
@@ -255,7 +256,8 @@ func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
 		wantWords(t, r.Message(), "--gpu-priority=50 cannot be enforced", vgem.Render, "leave out")
 		r = d.API(t, http.MethodPost, "/containers/vgem/update", `{"GPUMemory":4096}`)
 		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
-		wantLimits(t, d, "vgem", 0, 4096)
+		wantKernel(t, d, "vgem", 0, 4096)
+		d.WantHostConfig(t, "vgem", nil, ptr(4096))
 
 		d.Must(t, "run", "-d", "--name=none", "busybox", "sleep", "600")
 		r = d.API(t, http.MethodPost, "/containers/none/update", `{"GPUMemory":4096}`)
