@@ -225,7 +225,7 @@ func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
 			wantWords(t, r.Message(), priority50+cannot, "NVIDIA", "MPS")
 			rig.WantHostConfig(t, name, nil, nil)
 			rig.Cgroup(t, name).Want(t, "gpu.memory.max", cgroupfs.Max)
-			r = update(name, `{"PidsLimit":77,"GPUMemory":-1,"GPUPriority":0}`)
+			r = update(name, `{"PidsLimit":77}`)
 			assert.Equal(t, r.Status, http.StatusOK, "%s: %s", name, r.Body)
 		}
 		for _, name := range []string{"kept", "kept-hooked"} {
@@ -276,6 +276,13 @@ func TestGPULimitWithTooMuchInDev(t *testing.T) {
 	r := rig.Docker(t, run...)
 	assert.Assert(t, r.Code != 0, "it was started")
 	wantWords(t, r.Stderr, memory8M+cannot, "/dev has more than")
+	rig.RemoveAll(t)
+
+	// Nor can it hide so what a hook brings, to get a limit later that nobody keeps.
+	rig.Must(t, "run", "-d", "--name=box", "--runtime="+hooked, "-v", dir+":/dev/extra", "busybox", "sleep", "600")
+	u := rig.API(t, http.MethodPost, "/containers/box/update", `{"GPUMemory":8388608}`)
+	assert.Equal(t, u.Status, http.StatusBadRequest, "%s", u.Body)
+	wantWords(t, u.Message(), memory8M+cannot, "/dev has more than", "start it again")
 	for i := range 2_000 {
 		assert.NilError(t, os.Remove(filepath.Join(dir, fmt.Sprint(i))))
 	}
