@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,7 +70,7 @@ func newGPURig(t *testing.T) gpuRig {
 	rig.program(t, hooked, runtime)
 	rig.program(t, "nvidia-container-runtime", runtime)
 	rig.hookMakes(t, "/dev/nvidia0 195 0")
-	for vendor, node := range map[string]string{"nvidia.com": rig.nvidia, "example.com": rig.nvidia, "kept.example.com": engine} {
+	for vendor, node := range map[string]string{"example.com": rig.nvidia, "kept.example.com": engine} {
 		spec := fmt.Sprintf(`{"cdiVersion":"0.5.0","kind":"%s/gpu","devices":[{"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/gpu0","hostPath":%q}]}}]}`, vendor, node)
 		assert.NilError(t, os.WriteFile(filepath.Join(rig.dir, vendor+".json"), []byte(spec), 0o600))
 	}
@@ -107,20 +106,8 @@ func made(t *testing.T, node string) string {
 	return fmt.Sprintf("/dev/%s %d %d", filepath.Base(node), unix.Major(st.Rdev), unix.Minor(st.Rdev))
 }
 
-// wantRefused wants no container at all.
-func (rig gpuRig) wantRefused(t *testing.T, flags []string, words ...string) {
-	t.Helper()
-	r := rig.Docker(t, append(append([]string{"create"}, flags...), "busybox", "true")...)
-	if r.Code == 0 {
-		t.Errorf("%q was taken: %s", flags, r.Stderr)
-		return
-	}
-	wantWords(t, r.Stderr, words...)
-	assert.DeepEqual(t, rig.Names(t), []string{})
-}
-
-// wantTaken wants the limits in the kernel and returns what was warned of.
-func (rig gpuRig) wantTaken(t *testing.T, flags ...string) string {
+// wantTaken wants the limits in the kernel.
+func (rig gpuRig) wantTaken(t *testing.T, flags ...string) {
 	t.Helper()
 	r := rig.Docker(t, append(append([]string{"run", "-d", "--name=kept"}, flags...), "busybox", "sleep", "600")...)
 	if r.Code != 0 {
@@ -136,7 +123,6 @@ func (rig gpuRig) wantTaken(t *testing.T, flags ...string) string {
 		}
 	}
 	rig.RemoveAll(t)
-	return r.Stderr
 }
 
 const (
@@ -145,55 +131,25 @@ const (
 	cannot     = " cannot be enforced: "
 )
 
-func TestGPULimitOnNVIDIAIsRefusedAtCreate(t *testing.T) {
+// Images of CUDA ask for the GPUs themselves, and NVIDIA's hook is there or not.
+func TestGPULimitOnNVIDIAThatTheImageAsksForIsRefused(t *testing.T) {
 	rig := newGPURig(t)
 	rig.Must(t, "create", "--name=cuda", "busybox")
 	rig.Must(t, "commit", "--change=ENV NVIDIA_VISIBLE_DEVICES=all", "cuda", "cuda")
 	rig.RemoveAll(t)
-
-	for name, flags := range map[string][]string{
-		"node":      {"--device=" + rig.nvidia},
-		"renamed":   {"--device=" + rig.nvidia + ":/dev/harmless"},
-		"beside":    {"--device=" + rig.nvidia, "--device=" + engine},
-		"all":       {"--gpus=all"},
-		"CDI":       {"--device=nvidia.com/gpu=0"},
-		"runtime":   {"--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=0"},
-		"rule":      {"--device-cgroup-rule=c 195:* rwm"},
-		"numbers":   {"--device-cgroup-rule=c 195:0 rw"},
-		"read only": {"--device=" + rig.nvidia + ":/dev/nvidia0:r"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			rig.wantRefused(t, append(flags, memory8M), memory8M+cannot, "NVIDIA", "leave out")
-			rig.wantRefused(t, append(flags, priority50), priority50+cannot, "NVIDIA", "MPS")
-		})
+	for flag, word := range map[string]string{memory8M: "leave out", priority50: "MPS"} {
+		r := rig.Docker(t, "create", "--runtime=nvidia", flag, "cuda", "true")
+		assert.Assert(t, r.Code != 0, "%s was taken", flag)
+		wantWords(t, r.Stderr, flag+cannot, "NVIDIA GPUs (NVIDIA_VISIBLE_DEVICES=all)", word)
+		wantRefused(t, rig.Daemon, []string{"create", "--gpus=all", flag, "busybox"}, flag+cannot, "NVIDIA GPUs (--gpus)", word)
 	}
-	t.Run("image", func(t *testing.T) {
-		r := rig.Docker(t, "create", "--runtime=nvidia", memory8M, "cuda", "true")
-		assert.Assert(t, r.Code != 0, "it was taken")
-		wantWords(t, r.Stderr, memory8M+cannot, "NVIDIA_VISIBLE_DEVICES=all", "leave out")
-	})
-	t.Run("privileged", func(t *testing.T) {
-		rig.wantTaken(t, "--privileged", memory8M)
-		assert.NilError(t, unix.Mknod("/dev/nvidia0", unix.S_IFCHR|0o666, int(unix.Mkdev(195, 0))))
-		defer os.Remove("/dev/nvidia0")
-		rig.wantRefused(t, []string{"--privileged", memory8M}, memory8M+cannot, "any NVIDIA GPU", "--privileged", "leave out")
-	})
-	t.Run("control", func(t *testing.T) {
-		rig.hookMakes(t, made(t, engine))
-		for _, flags := range [][]string{
-			{"--device=" + engine}, {"--device=kept.example.com/gpu=0"}, {"--runtime=" + hooked},
-			{"--device-cgroup-rule=c 226:128 rwm"}, {"--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=void"},
-		} {
-			if warned := rig.wantTaken(t, append(flags, memory8M, priority50)...); strings.Contains(warned, engine) {
-				t.Errorf("%q: %s", flags, warned)
-			}
-		}
-	})
-	t.Run("no limit needs nothing", func(t *testing.T) {
-		rig.hookMakes(t, "/dev/nvidia0 195 0")
-		rig.wantTaken(t, "--gpus=all")
-		rig.wantTaken(t, "--gpus=all", "--gpu-priority=0", "--gpu-memory=-1")
-	})
+	assert.DeepEqual(t, rig.Names(t), []string{})
+
+	rig.hookMakes(t, made(t, engine))
+	rig.wantTaken(t, "--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=void", memory8M, priority50)
+	rig.wantTaken(t, "--device=kept.example.com/gpu=0", memory8M, priority50)
+	rig.hookMakes(t, "/dev/nvidia0 195 0")
+	rig.wantTaken(t, "--gpus=all")
 }
 
 // What only the container itself shows is found before its program runs.
@@ -269,7 +225,7 @@ func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
 			wantWords(t, r.Message(), priority50+cannot, "NVIDIA", "MPS")
 			rig.WantHostConfig(t, name, nil, nil)
 			rig.Cgroup(t, name).Want(t, "gpu.memory.max", cgroupfs.Max)
-			r = update(name, `{"PidsLimit":77,"GPUMemory":-1,"GPUPriority":0}`)
+			r = update(name, `{"PidsLimit":77}`)
 			assert.Equal(t, r.Status, http.StatusOK, "%s: %s", name, r.Body)
 		}
 		for _, name := range []string{"kept", "kept-hooked"} {
@@ -307,99 +263,65 @@ func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
 	})
 }
 
-// A driver without a scheduler keeps memory alone, and a display is no GPU: what AMD
-// documents works on a server that has one.
-func TestGPULimitIsAskedOfEachDevice(t *testing.T) {
+// A volume in /dev may have more in it than dockerd cares to list.
+func TestGPULimitWithTooMuchInDev(t *testing.T) {
 	rig := newGPURig(t)
-	vgem, vkms := drm.Of(t, drm.MemoryOnly), drm.Of(t, drm.DisplayOnly)
-	rig.wantTaken(t, "--device="+engine, memory8M, priority50)
-	rig.wantTaken(t, "--device="+vgem.Render, memory8M)
-	rig.wantRefused(t, []string{"--device=" + vgem.Render, priority50}, priority50+cannot, vgem.Render, drm.MemoryOnly, "leave out")
-	rig.wantRefused(t, []string{"--device=" + vgem.Primary, memory8M, priority50}, priority50+cannot, vgem.Primary)
-	rig.wantRefused(t, []string{"--device=" + engine, "--device=" + vgem.Render, priority50}, priority50+cannot, vgem.Render)
-	rig.wantRefused(t, []string{"--device=/dev/dri", priority50}, priority50+cannot, vgem.Render)
-	rig.wantRefused(t, []string{"--privileged", priority50}, priority50+cannot, "--privileged", drm.MemoryOnly)
-	rig.wantTaken(t, "--device=/dev/dri", memory8M)
-	rig.wantTaken(t, "--privileged", memory8M)
+	dir := t.TempDir()
+	assert.NilError(t, unix.Mount("many", dir, "tmpfs", 0, "nr_inodes=100000"))
+	t.Cleanup(func() { assert.NilError(t, unix.Unmount(dir, 0)) })
+	for i := range 51_000 {
+		assert.NilError(t, unix.Mknod(filepath.Join(dir, fmt.Sprint(i)), unix.S_IFREG|0o600, 0))
+	}
+	run := []string{"run", "-d", "--name=box", memory8M, "--device=" + engine, "-v", dir + ":/dev/extra", "busybox", "sleep", "600"}
+	r := rig.Docker(t, run...)
+	assert.Assert(t, r.Code != 0, "it was started")
+	wantWords(t, r.Stderr, memory8M+cannot, "/dev has more than")
+	rig.RemoveAll(t)
 
-	t.Run("display", func(t *testing.T) {
-		warned := rig.wantTaken(t, "--device="+engine, "--device="+vkms.Primary, memory8M, priority50)
-		wantWords(t, warned, priority50+" does not limit "+vkms.Primary, drm.DisplayOnly)
-		if strings.Contains(warned, memory8M) || strings.Contains(warned, engine) {
-			t.Errorf("%s", warned)
-		}
-	})
-	t.Run("no GPU", func(t *testing.T) {
-		warned := rig.wantTaken(t, memory8M, priority50)
-		wantWords(t, warned, priority50, memory8M, "no GPU", "--device")
-		if warned := rig.wantTaken(t, "--gpu-priority=0"); warned != "" {
-			t.Errorf("%s", warned)
-		}
-		rig.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
-		r := rig.API(t, http.MethodPost, "/containers/box/update", `{"GPUMemory":8388608}`)
-		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
-		wantWords(t, string(r.Body), memory8M, "no GPU")
-	})
+	// Nor can it hide so what a hook brings, to get a limit later that nobody keeps.
+	rig.Must(t, "run", "-d", "--name=box", "--runtime="+hooked, "-v", dir+":/dev/extra", "busybox", "sleep", "600")
+	u := rig.API(t, http.MethodPost, "/containers/box/update", `{"GPUMemory":8388608}`)
+	assert.Equal(t, u.Status, http.StatusBadRequest, "%s", u.Body)
+	wantWords(t, u.Message(), memory8M+cannot, "/dev has more than", "start it again")
+	for i := range 2_000 {
+		assert.NilError(t, os.Remove(filepath.Join(dir, fmt.Sprint(i))))
+	}
+	rig.RemoveAll(t)
+	rig.Must(t, run...)
+	rig.Cgroup(t, "box").Want(t, "gpu.memory.max", "8388608")
 }
 
-// Where a container has a say in what its /dev holds, it can neither hold up dockerd
-// nor hide a GPU from it.
-func TestGPUDevicesOfAHostileDev(t *testing.T) {
-	require.Loop(t)
+// A dockerd before this one did not ask the GPUs, and anybody may have written to a
+// cgroup while none ran. What can be put in force is, and the rest is shown.
+func TestGPULimitThatNobodyKeepsIsShownAfterAStart(t *testing.T) {
 	rig := newGPURig(t)
-	start := func(t *testing.T, more ...string) daemon.Result {
-		t.Helper()
-		defer rig.RemoveAll(t)
-		begun := time.Now()
-		args := append([]string{"run", "-d", "--name=box", memory8M, "--device=" + engine}, more...)
-		r := rig.Docker(t, append(args, "busybox", "sleep", "600")...)
-		if took := time.Since(begun); took > soon {
-			t.Errorf("it took %s", took)
-		}
-		return r
+	rig.Must(t, "run", "-d", "--name=nvidia", "--device="+rig.nvidia, "busybox", "sleep", "600")
+	rig.Must(t, "run", "-d", "--name=box", "--device="+engine, memory8M, priority50, "busybox", "sleep", "600")
+	memory, err := rig.Cgroup(t, "box").Path("gpu.memory.max")
+	assert.NilError(t, err)
+	priority, err := rig.Cgroup(t, "box").Path("gpu.priority")
+	assert.NilError(t, err)
+	config := rig.HostConfigFile(rig.Inspect(t, "nvidia").ID)
+
+	rig.Kill(t)
+	assert.NilError(t, os.WriteFile(memory, []byte("1000000"), 0o600))
+	assert.NilError(t, os.WriteFile(priority, []byte("0"), 0o600))
+	text, err := os.ReadFile(config)
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(config, []byte(strings.Replace(string(text), "{", `{"GPUMemory":8388608,"GPUPriority":50,`, 1)), 0o600))
+	rig.StartAgain(t, rig.args()...)
+
+	rig.Cgroup(t, "box").WantSoon(t, "gpu.memory.max", "8388608", soon)
+	rig.Cgroup(t, "box").WantSoon(t, "gpu.priority", "50", soon)
+	for end := time.Now().Add(soon); len(notInForce(t, rig.Daemon, "nvidia")) < 2 && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond)
 	}
-	t.Run("links, pipes, depths", func(t *testing.T) {
-		dir := t.TempDir()
-		assert.NilError(t, os.Symlink("/", filepath.Join(dir, "root")))
-		assert.NilError(t, os.Symlink(".", filepath.Join(dir, "loop")))
-		assert.NilError(t, os.Symlink(rig.dir, filepath.Join(dir, "of-the-host")))
-		assert.NilError(t, os.Symlink("../../../../../.."+rig.dir, filepath.Join(dir, "up")))
-		assert.NilError(t, os.Symlink(rig.nvidia, filepath.Join(dir, "nvidia0")))
-		assert.NilError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
-		deep := dir
-		for range 200 {
-			deep = filepath.Join(deep, "d")
-			assert.NilError(t, os.Mkdir(deep, 0o700))
-		}
-		r := start(t, "-v", dir+":/dev/extra")
-		assert.Equal(t, r.Code, 0, "%s", r.Stderr)
-	})
-	t.Run("too many", func(t *testing.T) {
-		dir := t.TempDir()
-		assert.NilError(t, unix.Mount("many", dir, "tmpfs", 0, "nr_inodes=100000"))
-		t.Cleanup(func() { assert.NilError(t, unix.Unmount(dir, 0)) })
-		for i := range 51_000 {
-			assert.NilError(t, unix.Mknod(filepath.Join(dir, fmt.Sprint(i)), unix.S_IFREG|0o600, 0))
-		}
-		r := start(t, "-v", dir+":/dev/extra")
-		assert.Assert(t, r.Code != 0, "it was started")
-		wantWords(t, r.Stderr, memory8M+cannot, "/dev has more than")
-	})
-	t.Run("a file system without types in its folders", func(t *testing.T) {
-		dir := t.TempDir()
-		file := filepath.Join(t.TempDir(), "ext4")
-		assert.NilError(t, os.WriteFile(file, nil, 0o600))
-		assert.NilError(t, os.Truncate(file, 8<<20))
-		out, err := exec.Command("mkfs.ext4", "-q", "-F", "-O", "^filetype", file).CombinedOutput()
-		assert.NilError(t, err, "%s", out)
-		out, err = exec.Command("mount", "-o", "loop", file, dir).CombinedOutput()
-		assert.NilError(t, err, "%s", out)
-		t.Cleanup(func() { assert.NilError(t, unix.Unmount(dir, 0)) })
-		r := start(t, "-v", dir+":/dev/extra")
-		assert.Equal(t, r.Code, 0, "%s", r.Stderr)
-		assert.NilError(t, unix.Mknod(filepath.Join(dir, "nvidia7"), unix.S_IFCHR|0o666, int(unix.Mkdev(195, 7))))
-		r = start(t, "-v", dir+":/dev/extra")
-		assert.Assert(t, r.Code != 0, "it was started")
-		wantWords(t, r.Stderr, memory8M+cannot, "NVIDIA GPU 7 (/dev/extra/nvidia7)")
-	})
+	got := strings.Join(notInForce(t, rig.Daemon, "nvidia"), "\n")
+	wantWords(t, got, "GPUMemory: "+memory8M+cannot, "GPUPriority: "+priority50+cannot, "NVIDIA GPU 0 ("+rig.nvidia+")")
+	assert.DeepEqual(t, notInForce(t, rig.Daemon, "box"), []string(nil))
+	wantWords(t, rig.Must(t, "info"), "limits are not in force; see LimitsNotInForce of docker inspect: nvidia")
+
+	r := rig.API(t, http.MethodPost, "/containers/nvidia/update", `{"GPUMemory":-1,"GPUPriority":0}`)
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	assert.DeepEqual(t, notInForce(t, rig.Daemon, "nvidia"), []string(nil))
 }

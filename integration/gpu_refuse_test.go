@@ -130,8 +130,8 @@ func TestGPULimitIsRefusedForNVIDIAWhereAControllerIsBelievedIn(t *testing.T) {
 }
 
 // bringer is a runtime that does what NVIDIA's two do behind dockerd's back: it
-// changes the spec (PATH.spec exists), or makes the node when the container is there
-// (PATH.node).
+// changes the spec (PATH.spec exists), makes the node when the container is there
+// (PATH.node), or on cgroup v1 lets it open what it makes itself (PATH.rule).
 const bringer = `#!/bin/sh
 for arg; do
 	case $previous in
@@ -144,9 +144,15 @@ done
 if [ -n "$create" ] && [ -e "$0.spec" ]; then
 	sed -i 's|"linux":{|"linux":{"devices":[{"path":"%[2]s","type":"c","major":195,"minor":0}],|' "$bundle/config.json"
 fi
-[ -n "$create" ] && [ -e "$0.node" ] || exec %[1]s "$@"
+[ -n "$create" ] || exec %[1]s "$@"
 %[1]s "$@" || exit
-mknod "/proc/$(cat "$pid")/root%[2]s" c 195 0
+pid=$(cat "$pid")
+if [ -e "$0.node" ]; then
+	mknod "/proc/$pid/root%[2]s" c 195 0
+fi
+if [ -e "$0.rule" ]; then
+	echo "c 195:* rw" >"/sys/fs/cgroup/devices$(sed -n 's/^[0-9]*:devices://p' "/proc/$pid/cgroup")/devices.allow"
+fi
 `
 
 func TestGPULimitIsRefusedForNVIDIABroughtByARuntime(t *testing.T) {
@@ -163,36 +169,36 @@ func TestGPULimitIsRefusedForNVIDIABroughtByARuntime(t *testing.T) {
 	box := func(name string, more ...string) []string {
 		return append(append([]string{"run", "-d", "--name=" + name, "--runtime=bringer"}, more...), "busybox", "sleep", "600")
 	}
-	for _, way := range []string{".spec", ".node"} {
+	for _, way := range []string{".spec", ".node", ".rule"} {
 		t.Run(strings.TrimPrefix(way, "."), func(t *testing.T) {
+			device, before := "NVIDIA GPU 0 ("+nvidiaNode+")", "true"
+			if way == ".rule" {
+				require.CgroupV1(t)
+				device, before = "any NVIDIA GPU (device cgroup rule \"c 195:* rw\")", "mknod "+nvidiaNode+" c 195 0"
+			}
 			d.Must(t, box("control", "--gpu-memory=8m", "--gpu-priority=5", "--device="+engine)...)
 			wantLimits(t, d, "control", 5, 8*mib)
 
 			assert.NilError(t, os.WriteFile(path+way, nil, 0o600))
 			r := d.Docker(t, box("lost", "--gpu-memory=8m")...)
 			assert.Assert(t, r.Code != 0, "it was started")
-			wantWords(t, r.Stderr, "--gpu-memory=8388608 cannot be enforced", "NVIDIA GPU 0 ("+nvidiaNode+")", "leave out")
+			wantWords(t, r.Stderr, "--gpu-memory=8388608 cannot be enforced", device, "leave out")
 			assert.Assert(t, !d.Inspect(t, "lost").State.Running)
 
 			// What it got is known without its help, and after it took it away.
 			d.Must(t, box("free")...)
-			d.Must(t, "exec", "free", "rm", nvidiaNode)
+			d.Must(t, "exec", "free", "sh", "-ec", before+"; rm "+nvidiaNode)
 			assert.NilError(t, os.Remove(path+way))
-			wantKeptOutOf(t, d, "free")
+			refused := d.API(t, http.MethodPost, "/containers/free/update", `{"GPUMemory":4096}`)
+			assert.Equal(t, refused.Status, http.StatusBadRequest, "%s", refused.Body)
+			wantWords(t, refused.Message(), "--gpu-memory=4096 cannot be enforced", device, "leave out")
+			d.WantHostConfig(t, "free", nil, nil)
 			u := d.API(t, http.MethodPost, "/containers/control/update", `{"GPUMemory":4096}`)
 			assert.Equal(t, u.Status, http.StatusOK, "%s", u.Body)
 			wantLimits(t, d, "control", 5, 4096)
 			d.RemoveAll(t)
 		})
 	}
-}
-
-func wantKeptOutOf(t *testing.T, d *daemon.Daemon, name string) {
-	t.Helper()
-	r := d.API(t, http.MethodPost, "/containers/"+name+"/update", `{"GPUMemory":4096}`)
-	assert.Equal(t, r.Status, http.StatusBadRequest, "%s", r.Body)
-	wantWords(t, r.Message(), "--gpu-memory=4096 cannot be enforced", "NVIDIA GPU 0 ("+nvidiaNode+")", "leave out")
-	d.WantHostConfig(t, name, nil, nil)
 }
 
 // The build before this one started it, and recorded nothing.
@@ -212,7 +218,8 @@ func TestGPUUpdateIsRefusedForNVIDIAWithoutARecord(t *testing.T) {
 	wantWords(t, r.Message(), "--gpu-memory=4096 cannot be enforced", "NVIDIA GPU 0 (/dev/card)", "leave out")
 	r = d.API(t, http.MethodPost, "/containers/control/update", `{"GPUMemory":4096}`)
 	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
-	wantLimits(t, d, "control", 0, 4096)
+	wantKernel(t, d, "control", 0, 4096)
+	d.WantHostConfig(t, "control", nil, ptr(4096))
 }
 
 // Who keeps what is a matter of the driver.
@@ -228,7 +235,7 @@ func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
 		t.Helper()
 		r := d.Docker(t, box(flags...)...)
 		assert.Equal(t, r.Code, 0, "%q: %s", flags, r.Stderr)
-		assert.Equal(t, strings.Contains(r.Stderr, "WARNING"), warning != "", "%q: %s", flags, r.Stderr)
+		assert.Equal(t, strings.Contains(r.Stderr, " limit"), warning != "", "%q: %s", flags, r.Stderr)
 		wantWords(t, r.Stderr, warning)
 		d.Must(t, "rm", "box")
 	}
@@ -255,7 +262,8 @@ func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
 		wantWords(t, r.Message(), "--gpu-priority=50 cannot be enforced", vgem.Render, "leave out")
 		r = d.API(t, http.MethodPost, "/containers/vgem/update", `{"GPUMemory":4096}`)
 		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
-		wantLimits(t, d, "vgem", 0, 4096)
+		wantKernel(t, d, "vgem", 0, 4096)
+		d.WantHostConfig(t, "vgem", nil, ptr(4096))
 
 		d.Must(t, "run", "-d", "--name=none", "busybox", "sleep", "600")
 		r = d.API(t, http.MethodPost, "/containers/none/update", `{"GPUMemory":4096}`)

@@ -48,6 +48,9 @@ type gpuRecord struct {
 	Pid   int    // of the container's init process
 	Since uint64 // when that was started, in ticks after the boot
 	Set   gpudevice.Set
+	// Unknown says why that is not all. A container may see to it: a volume in its
+	// /dev may have too much in it, or not answer.
+	Unknown string `json:",omitempty"`
 }
 
 func (daemon *Daemon) gpuDeviceHost() gpudevice.Host {
@@ -259,14 +262,14 @@ func (daemon *Daemon) startGPU(ctx context.Context, ctr *container.Container, ts
 	limits, pid := gpuLimits(ctr.HostConfig.Resources), int(tsk.Pid())
 	record := filepath.Join(ctr.Root, gpuRecordFile)
 	set, err := daemon.gpusOfStarted(ctr, pid)
-	if err == nil && !set.Empty() {
-		err = writeGPURecord(record, pid, set)
-	} else if removeErr := removeIfThere(record); err == nil {
-		err = removeErr
+	if err == nil && set.Empty() {
+		err = removeIfThere(record)
+	} else if recordErr := writeGPURecord(record, pid, set, err); err == nil {
+		err = recordErr
 	}
 	if !namesGPU(limits) {
-		if err != nil { // An update looks once more at all but the container's own /dev.
-			log.G(ctx).WithError(err).WithField("container", ctr.ID).Debug("its GPUs are not recorded")
+		if err != nil {
+			log.G(ctx).WithError(err).WithField("container", ctr.ID).Debug("it is not known which GPUs it has")
 		}
 		return nil
 	}
@@ -369,12 +372,16 @@ func processStat(pid int) (parent int, since uint64, _ error) {
 	return parent, since, err
 }
 
-func writeGPURecord(file string, pid int, set gpudevice.Set) error {
+func writeGPURecord(file string, pid int, set gpudevice.Set, unknown error) error {
 	_, since, err := processStat(pid)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(gpuRecord{Boot: bootID(), Pid: pid, Since: since, Set: set})
+	r := gpuRecord{Boot: bootID(), Pid: pid, Since: since, Set: set}
+	if unknown != nil {
+		r.Unknown = unknown.Error()
+	}
+	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
@@ -399,7 +406,11 @@ func readGPURecord(file string, pid int) (set gpudevice.Set, ok bool, _ error) {
 	if err != nil {
 		return set, false, err
 	}
-	return r.Set, r.Boot == bootID() && r.Pid == pid && r.Since == since, nil
+	ok = r.Boot == bootID() && r.Pid == pid && r.Since == since
+	if ok && r.Unknown != "" {
+		return set, false, fmt.Errorf("at its start %s; start it again without that", r.Unknown)
+	}
+	return r.Set, ok, nil
 }
 
 // judgeGPUUpdate asks whether a container's GPUs keep limits that it is to get. pid is

@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -170,7 +171,7 @@ func TestGPURecordIsOfOneStart(t *testing.T) {
 	_, ok, err := readGPURecord(file, os.Getpid())
 	assert.NilError(t, err)
 	assert.Check(t, !ok)
-	assert.NilError(t, writeGPURecord(file, os.Getpid(), set))
+	assert.NilError(t, writeGPURecord(file, os.Getpid(), set, nil))
 	got, ok, err := readGPURecord(file, os.Getpid())
 	assert.NilError(t, err)
 	assert.Check(t, ok)
@@ -178,6 +179,12 @@ func TestGPURecordIsOfOneStart(t *testing.T) {
 	_, ok, err = readGPURecord(file, os.Getppid())
 	assert.NilError(t, err)
 	assert.Check(t, !ok, "it is of another process")
+	assert.NilError(t, writeGPURecord(file, os.Getpid(), set, errors.New("its /dev is endless")))
+	_, _, err = readGPURecord(file, os.Getpid())
+	assert.Check(t, is.ErrorContains(err, "its /dev is endless"))
+	_, ok, err = readGPURecord(file, os.Getppid())
+	assert.NilError(t, err)
+	assert.Check(t, !ok)
 	assert.NilError(t, os.WriteFile(file, []byte("{"), 0o600))
 	_, ok, err = readGPURecord(file, os.Getpid())
 	assert.NilError(t, err)

@@ -76,8 +76,8 @@ func walk(parent int, name, path string, depth int, entries *int, s *Set) error 
 	dir := os.NewFile(uintptr(fd), path)
 	defer dir.Close()
 	for {
-		// Not ReadDir: where a file system has no types in its folders, that asks for
-		// them by path, which is one of the host.
+		// The types that a folder names are not believed: the file system may be a
+		// program's, and say anything there.
 		list, err := dir.Readdirnames(256)
 		for _, name := range list {
 			if *entries++; *entries > maxEntries {
