@@ -39,7 +39,7 @@ func TestBlkioLimitHoldsAgainstTheContainer(t *testing.T) {
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disks go
 	rate := diskRates{5 * mib, 0, 0, 0}
 	for name, tc := range map[string]struct{ flags, hide string }{
-		"jail": {"", "mkdir -p /jail/bin /jail/proc && cp /bin/busybox /jail/bin/ && ln -s busybox /jail/bin/sleep && touch /data/ready && exec chroot /jail /bin/sleep 600"},
+		"jail":  {"", "mkdir -p /jail/bin /jail/proc && cp /bin/busybox /jail/bin/ && ln -s busybox /jail/bin/sleep && touch /data/ready && exec chroot /jail /bin/sleep 600"},
 		"cover": {"--cap-add=SYS_ADMIN --security-opt=apparmor=unconfined", "umount /etc/hosts /etc/hostname /etc/resolv.conf; cd /data && touch ready && mount -t tmpfs none /data && mount -t tmpfs none / && exec /bin/busybox sleep 600"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -582,7 +582,7 @@ func TestBlkioLimitRefusals(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"Image":"busybox","HostConfig":{"BlkioReadLimit":1}}`:                                              "invalid BlkioReadLimit (--blkio-read-limit) 1: must be 2 to",
 		`{"Image":"busybox","HostConfig":{"BlkioWriteIOpsLimit":4294967296}}`:                                "invalid BlkioWriteIOpsLimit (--blkio-write-iops-limit) 4294967296",
-		`{"Image":"busybox","HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/loop0","Rate":4294967296}]}}`: "must be at most 4294967295 operations per second",
+		`{"Image":"busybox","HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/loop0","Rate":4294967296}]}}`: "must be at most 4294967294 operations per second",
 	} {
 		r := d.API(t, http.MethodPost, "/containers/create", body)
 		assert.Check(t, is.Equal(r.Status, http.StatusBadRequest), body)

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// growing is a command that has 40 MiB in memory once /grown is there, and takes up to
+// the MiB of /grow more when that is made.
+const growing = "dd if=/dev/zero of=/dev/shm/a bs=1M count=40 2>/dev/null; touch /grown; while [ ! -e /grow ]; do sleep 0.1; done; dd if=/dev/zero of=/dev/shm/b bs=1M count=$(cat /grow) 2>/dev/null; touch /grew; exec sleep 600"
+
+func waitFor(t *testing.T, d *daemon.Daemon, name, file string) {
+	t.Helper()
+	until(t, func() error {
+		if r := d.Docker(t, "exec", name, "test", "-e", file); r.Code != 0 {
+			return fmt.Errorf("%s is not there: %s", file, r.Stderr)
+		}
+		return nil
+	})
+}
+
+// The restart policy belongs to what an update changes as a whole.
+func TestUpdateThatFailsKeepsTheRestartPolicy(t *testing.T) {
+	d := setup(t)
+	for policy, other := range map[string]string{"always": "no", "no": "always"} {
+		name := "was-" + policy
+		d.Must(t, "run", "-d", "--name="+name, "--restart="+policy, "--memory=400m", "--memory-swap=400m", "--shm-size=200m", "busybox", "sh", "-c", growing)
+		waitFor(t, d, name, "/grown")
+		letGo := holdRuntime(t, d, name)
+		done := make(chan daemon.Response, 1)
+		go func() {
+			r, _ := d.TryAPI(http.MethodPost, "/containers/"+name+"/update", `{"PidsLimit":77,"RestartPolicy":{"Name":"`+other+`"}}`)
+			done <- r
+		}()
+		waitForRuntime(t, d)
+		d.KillRuntime()
+		letGo()
+		r := <-done
+		assert.Check(t, r.Status >= 400, "%s", r.Body)
+		assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}} {{json .LimitsNotInForce}}", name), policy+" null")
+
+		c := d.Inspect(t, name)
+		assert.NilError(t, unix.Kill(c.State.Pid, unix.SIGKILL))
+		if policy == "always" {
+			d.WaitRunning(t, name, c.State.Pid)
+		} else {
+			until(t, func() error {
+				if s := d.Inspect(t, name).State; s.Running {
+					return fmt.Errorf("%+v", s)
+				}
+				return nil
+			})
+			time.Sleep(time.Second) // a restart would come after a tenth of one
+			assert.Check(t, !d.Inspect(t, name).State.Running, "a policy that no update has set")
+		}
+		d.Must(t, "rm", "-f", name)
+	}
+}
+
+// What a client was told is done stays, whatever another one rolls back.
+func TestModresourcesLeavesWhatAnotherClientSet(t *testing.T) {
+	d := setup(t)
+	for _, name := range []string{"a1", "a2"} {
+		d.Must(t, "run", "-d", "--name="+name, "--memory=400m", "--memory-swap=400m", "busybox", "sleep", "600")
+	}
+	letGo := holdRuntime(t, d, "a2")
+	var r daemon.Result
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		r = d.Docker(t, "modresources", "--cpu-shares=512", "--memory=100m", "a1", "a2")
+	}()
+	until(t, func() error {
+		if got := d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}}", "a1"); got != "512" {
+			return fmt.Errorf("cpu shares of a1: %s", got)
+		}
+		return nil
+	})
+	d.Must(t, "update", "--pids-limit=77", "--restart=always", "a1")
+	d.KillRuntime()
+	letGo()
+	wg.Wait()
+	assert.Check(t, r.Code != 0)
+	wantWords(t, r.Stderr, "put back to the old values: a1")
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}", "a1"), "0 419430400 77 always")
+	d.Cgroup(t, "a1").Want(t, "pids.max", "77")
+	d.Cgroup(t, "a1").Want(t, "memory.max", "419430400")
+}
+
+// A client can read, change and write without losing what another one wrote.
+func TestUpdateOfAVersion(t *testing.T) {
+	d := setup(t)
+	d.Must(t, "run", "-d", "--name=box", "--pids-limit=50", "busybox", "sleep", "600")
+	version := func() string { t.Helper(); return d.Must(t, "inspect", "-f", "{{.ResourcesVersion}}", "box") }
+	update := func(query, body string) daemon.Response {
+		t.Helper()
+		return d.API(t, http.MethodPost, "/containers/box/update?"+query, body)
+	}
+	first := version()
+	assert.Equal(t, first, "1")
+	r := update("version="+first, `{"PidsLimit":60}`)
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	var answer struct{ ResourcesVersion json.Number }
+	assert.NilError(t, json.Unmarshal(r.Body, &answer))
+	assert.Equal(t, version(), answer.ResourcesVersion.String())
+	r = update("version="+first, `{"PidsLimit":70}`)
+	assert.Equal(t, r.Status, http.StatusConflict, "%s", r.Body)
+	wantWords(t, r.Message(), "changed meanwhile", "version 2, not 1")
+	d.Cgroup(t, "box").Want(t, "pids.max", "60")
+	assert.Equal(t, update("version=x", `{}`).Status, http.StatusBadRequest)
+	assert.Equal(t, update("replace=CgroupParent", `{}`).Status, http.StatusBadRequest)
+
+	// It outlives dockerd, and is no part of what a client posts back.
+	d.Restart(t, sharedArgs("--live-restore")...)
+	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	assert.Equal(t, version(), answer.ResourcesVersion.String())
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.ResourcesVersion}}", "box"), "0")
+	r = update("replace=PidsLimit&version="+version(), `{"CpuShares":5}`)
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	d.Cgroup(t, "box").Want(t, "pids.max", "max")
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}}", "box"), "0", "not listed")
+}
+
+// dockerd dies between the runtime's answer and its own; the container grows past the
+// old limit. The way back would kill it on cgroup v2 and is refused on v1 for ever.
+func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
+	d := setup(t)
+	d.Restart(t, sharedArgs("--live-restore")...)
+	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=50", "--shm-size=300m", "busybox", "sh", "-c", growing)
+	waitFor(t, d, "box", "/grown")
+	journal := filepath.Join(filepath.Dir(d.HostConfigFile(d.Inspect(t, "box").ID)), "update.pending.json")
+
+	// The journal of the update in flight, put back as if dockerd had died after it.
+	letGo := holdRuntime(t, d, "box")
+	done := make(chan daemon.Response, 1)
+	go func() {
+		r, _ := d.TryAPI(http.MethodPost, "/containers/box/update", `{"Memory":419430400,"MemorySwap":419430400,"PidsLimit":60,"RestartPolicy":{"Name":"always"}}`)
+		done <- r
+	}()
+	waitForRuntime(t, d)
+	var pending []byte
+	until(t, func() (err error) { pending, err = os.ReadFile(journal); return err })
+	letGo()
+	r := <-done
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	pid := d.Inspect(t, "box").State.Pid
+	d.Must(t, "exec", "box", "sh", "-c", "echo 150 > /grow")
+	waitFor(t, d, "box", "/grew")
+	d.Kill(t)
+	assert.NilError(t, os.WriteFile(journal, pending, 0o600))
+	d.StartAgain(t, sharedArgs("--live-restore")...)
+
+	assert.Equal(t, d.Inspect(t, "box").State.Pid, pid, "the container did not survive the start of dockerd")
+	assert.Check(t, is.Equal(d.Must(t, "inspect", "-f", "{{.State.OOMKilled}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{json .LimitsNotInForce}}", "box"), "false 419430400 60 always null"))
+	d.Cgroup(t, "box").Want(t, "memory.max", "419430400")
+	d.Cgroup(t, "box").Want(t, "pids.max", "60")
+	events := d.Must(t, "events", "--since=1h", "--until=0s", "--filter=event=update", "--format", "{{.Actor.Attributes.recovered}}")
+	assert.Check(t, is.Contains(strings.Fields(events), "applied"), events)
+	d.Must(t, "update", "--cpu-shares=300", "box")
+	_, err := os.Stat(journal)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A value that can go neither way blocks no other, is shown, and put back when it can.
+func TestUpdateThatCanGoNeitherWayIsShown(t *testing.T) {
+	d := setup(t)
+	d.Restart(t, sharedArgs("--live-restore")...)
+	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.Must(t, "run", "-d", "--name=box", "--memory=400m", "--memory-swap=400m", "--shm-size=300m", "--pids-limit=50", "busybox", "sh", "-c", growing)
+	waitFor(t, d, "box", "/grown")
+	d.Must(t, "exec", "box", "sh", "-c", "echo 150 > /grow")
+	waitFor(t, d, "box", "/grew")
+	dir := filepath.Dir(d.HostConfigFile(d.Inspect(t, "box").ID))
+	journal := filepath.Join(dir, "update.pending.json")
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	assert.NilError(t, err)
+	d.Kill(t)
+	// Back is below what is used, and forward is no set of processors of this machine.
+	var saved map[string]json.RawMessage
+	readJSON(t, d.HostConfigFile(filepath.Base(dir)), &saved)
+	saved["Memory"], saved["MemorySwap"] = json.RawMessage("104857600"), json.RawMessage("104857600")
+	store := func(path string, v any) {
+		t.Helper()
+		data, err := json.Marshal(v)
+		assert.NilError(t, err)
+		assert.NilError(t, os.WriteFile(path, data, 0o600))
+	}
+	store(d.HostConfigFile(filepath.Base(dir)), saved)
+	store(journal, map[string]any{
+		"Update":        map[string]any{"Memory": 419430400, "MemorySwap": 419430400, "CpusetCpus": "99", "PidsLimit": 60},
+		"Old":           saved,
+		"RestartPolicy": map[string]any{"Name": "no"},
+		"Boot":          strings.TrimSpace(string(boot)),
+	})
+	d.StartAgain(t, sharedArgs("--live-restore")...)
+
+	shown := func() string { t.Helper(); return d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box") }
+	wantWords(t, shown(), "Memory: --memory=104857600", "the container uses")
+	assert.Check(t, !strings.Contains(shown(), "PidsLimit") && !strings.Contains(shown(), "Cpuset"), shown())
+	wantWords(t, d.Must(t, "info"), "limits are not in force", "box")
+	assert.Check(t, d.Inspect(t, "box").State.Running)
+	d.Must(t, "update", "--pids-limit=70", "box")
+	d.Cgroup(t, "box").Want(t, "pids.max", "70")
+	wantWords(t, shown(), "Memory: --memory=104857600")
+
+	// It shrinks, and the limit is put in force by itself.
+	d.Must(t, "exec", "box", "rm", "/dev/shm/b")
+	d.Cgroup(t, "box").WantSoon(t, "memory.max", "104857600", 30*time.Second)
+	until(t, func() error {
+		if s := shown(); s != "null" {
+			return fmt.Errorf("%s", s)
+		}
+		return nil
+	})
+}
