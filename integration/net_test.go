@@ -745,7 +745,7 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 		{"--network=mac --net-egress-rate=8mbit", "--net-egress-rate=8000000 mac macvlan CAP_NET_ADMIN bridge"},
 		{"--network=mac --net-classid=10:1", "--net-classid=10:1 mac macvlan bridge"},
 		{"--network=ipv --net-ingress-rate=8mbit", "--net-ingress-rate=8000000 ipv ipvlan CAP_NET_ADMIN bridge"},
-		{"--net-egress-rate=1000", "--net-egress-rate=1000 too low MTU 6072"},
+		{"--net-egress-rate=6071", "--net-egress-rate 6072 to 1000000000000000"},
 		{"--net-prio=nosuch0:1", "--net-prio=nosuch0:1 nosuch0"},
 	} {
 		args := append([]string{"run", "--rm", "--name", "refused"}, strings.Fields(tc.args)...)
@@ -758,7 +758,7 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 	// A restart policy does not try again. That nothing happens takes a time: without
 	// the words that upstream's monitor looks for, it tried five times in these two
 	// seconds (seen).
-	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--net-egress-rate=1000", "busybox", "true")
+	r := d.Docker(t, "run", "-d", "--name=again", "--restart=always", "--network=mac", "--net-egress-rate=8mbit", "busybox", "true")
 	assert.Check(t, r.Code != 0)
 	time.Sleep(2 * time.Second)
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"), "created 0")

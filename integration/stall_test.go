@@ -50,7 +50,7 @@ func later(d *daemon.Daemon, path, body string) lateAnswer {
 
 // One container's runtime does not answer: its state is locked by another
 // program. Nobody else waits for that, nor does what has nothing to do with it,
-// and after a minute it is given up and rolled back.
+// and after a minute it is given up and rolled back, for which it has another one.
 func TestUpdateThatHangsHoldsUpNobodyElse(t *testing.T) {
 	_, d := setupNet(t)
 	d.Must(t, "network", "create", "n1")

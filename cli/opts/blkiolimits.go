@@ -14,16 +14,16 @@ import (
 const BlkioUnlimited = -1
 
 // The least rate of a disk, because cgroup v2 refuses 1; and the most
-// operations per second, because the kernel counts them in 32 bits and cgroup
-// v1 wraps what is above.
+// operations per second, because the kernel counts them in 32 bits, wraps what is
+// above and takes the largest for no limit.
 const (
 	minBlkioRate = 2
-	maxBlkioIOps = 1<<32 - 1
+	maxBlkioIOps = 1<<32 - 2
 )
 
 var (
 	errBlkioBps  = errors.New("must be 2 to 9223372036854775807 bytes per second (a suffix b, k, m, g or t is allowed), or -1 for no limit")
-	errBlkioIOps = errors.New("must be 2 to 4294967295 operations per second, or -1 for no limit")
+	errBlkioIOps = errors.New("must be 2 to 4294967294 operations per second, or -1 for no limit")
 )
 
 // BlkioBps is the value of a flag that takes bytes per second of disk I/O.

@@ -16,11 +16,15 @@ import (
 // NetRateUnlimited is the rate that stands for "no limit".
 const NetRateUnlimited = -1
 
-// minNetRate is one byte per second, the kernel's own unit, in bits.
-const minNetRate = 8
+// The least rate lets a frame of 1500 bytes pass; links with larger frames need more,
+// which dockerd says. Above the most the kernel's clock is too coarse.
+const (
+	minNetRate = 6072
+	maxNetRate = 1e15
+)
 
 var (
-	errNetRate    = errors.New("must be 8 to 9223372036854775807 bits per second, or -1 for no limit; units are tc's: bit, kbit, mbit, gbit, tbit (powers of 1000), kibit … tibit (powers of 1024), and bps, kbps, mbps … for bytes per second")
+	errNetRate    = errors.New("must be 6072 to 1000000000000000 bits per second, or -1 for no limit; units are tc's: bit, kbit, mbit, gbit, tbit (powers of 1000), kibit … tibit (powers of 1024), and bps, kbps, mbps … for bytes per second")
 	errNetClassID = errors.New("must be MAJOR:MINOR in hexadecimal as tc writes it (10:1), 0xAAAABBBB (0x00100001), or the same number in decimal, up to 4294967295; 0 removes the class")
 )
 
@@ -56,8 +60,8 @@ var netRateSyntax = lazyregexp.New(`^([0-9]{1,40}(?:\.[0-9]{1,40})?)(?:([kmgt]i?
 // A number without a unit is in bits per second. "bit" is bits and "bps" is
 // bytes per second; both can follow k, m, g or t, powers of 1000, or ki, mi, gi
 // or ti, powers of 1024, in any case. A fraction is rounded down to whole bits.
-// "-1" is no limit and returned as [NetRateUnlimited]. Less than 8 bits per
-// second, 2^63 or more, and other text are an error that states the range.
+// "-1" is no limit and returned as [NetRateUnlimited]. Less than 6072 bits
+// per second, more than 10^15, and other text are an error that states the range.
 func ParseNetRate(value string) (int64, error) {
 	if value == "-1" {
 		return NetRateUnlimited, nil
@@ -82,7 +86,7 @@ func ParseNetRate(value string) (int64, error) {
 		amount.Mul(amount, new(big.Rat).SetInt64(8))
 	}
 	n := new(big.Int).Quo(amount.Num(), amount.Denom())
-	if !n.IsInt64() || n.Int64() < minNetRate {
+	if !n.IsInt64() || n.Int64() < minNetRate || n.Int64() > maxNetRate {
 		return 0, errNetRate
 	}
 	return n.Int64(), nil

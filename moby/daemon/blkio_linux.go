@@ -17,12 +17,10 @@ import (
 	"github.com/containerd/log"
 	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/blkiodisk"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
-	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -67,61 +65,35 @@ var throttleKinds = [4]throttleKind{
 	},
 }
 
+// only returns the rate of this kind in r alone.
+func (k throttleKind) only(r containertypes.Resources) (one containertypes.Resources) {
+	switch k.keyV2 {
+	case "rbps":
+		one.BlkioReadLimit = r.BlkioReadLimit
+	case "wbps":
+		one.BlkioWriteLimit = r.BlkioWriteLimit
+	case "riops":
+		one.BlkioReadIOpsLimit = r.BlkioReadIOpsLimit
+	case "wiops":
+		one.BlkioWriteIOpsLimit = r.BlkioWriteIOpsLimit
+	}
+	return one
+}
+
+// file is where the kernel has it, for messages.
+func (k throttleKind) file(v2 bool) string {
+	if v2 {
+		return "io.max (" + k.keyV2 + ")"
+	}
+	return k.fileV1
+}
+
 // throttles are rates by disk, one map for each of throttleKinds.
 type throttles [4]map[blkiodisk.Disk]uint64
 
 // lifted is the rate that takes a limit off on cgroup v1 and v2; 0 does so on
 // v1 only.
 const lifted = math.MaxUint64
-
-// coverage is what the mounts of a container come to.
-type coverage struct {
-	disks     []blkiodisk.Disk
-	uncovered []string // "/data (nfs4: it has no disk of this host)"
-}
-
-// withoutDisk are file systems that are part of any container, or of the host
-// that it was given, and that nobody would want to limit.
-var withoutDisk = map[string]bool{
-	"proc": true, "sysfs": true, "cgroup": true, "cgroup2": true, "devpts": true, "devtmpfs": true, "mqueue": true,
-	"debugfs": true, "tracefs": true, "securityfs": true, "bpf": true, "pstore": true, "configfs": true, "hugetlbfs": true,
-	"autofs": true, "binfmt_misc": true, "nsfs": true, "fusectl": true, "efivarfs": true, "rpc_pipefs": true,
-	"selinuxfs": true, "ramfs": true, "tmpfs": true,
-}
-
-// wantedMounts are the places in a container whose disks its user has in mind.
-func wantedMounts(ctr *container.Container) map[string]bool {
-	wanted := map[string]bool{"/": true}
-	for dest := range ctr.MountPoints {
-		wanted[filepath.Clean(dest)] = true
-	}
-	for dest := range ctr.HostConfig.Tmpfs {
-		wanted[filepath.Clean(dest)] = true
-	}
-	return wanted
-}
-
-// coverMounts finds the disks behind the mounts that a process of the container
-// sees: root file system, volumes, and what was mounted below a bind mount.
-func coverMounts(h *blkiodisk.Host, mounts []*mountinfo.Info, wanted map[string]bool) coverage {
-	top := map[string]*mountinfo.Info{} // the last mount on a place hides the others
-	for _, m := range mounts {
-		top[m.Mountpoint] = m
-	}
-	var c coverage
-	for _, place := range slices.Sorted(maps.Keys(top)) {
-		m := top[place]
-		disks, err := h.OfMount(m)
-		if err == nil {
-			c.disks = append(c.disks, disks...)
-		} else if wanted[place] || !withoutDisk[m.FSType] {
-			c.uncovered = append(c.uncovered, fmt.Sprintf("%s (%v)", place, err))
-		}
-	}
-	slices.SortFunc(c.disks, blkiodisk.Compare)
-	c.disks = slices.Compact(c.disks)
-	return c
-}
 
 func (daemon *Daemon) blkioHost(ctr *container.Container) (*blkiodisk.Host, error) {
 	var bases []string
@@ -130,18 +102,6 @@ func (daemon *Daemon) blkioHost(ctr *container.Container) (*blkiodisk.Host, erro
 		bases = []string{filepath.Join(filepath.Dir(filepath.Dir(ctr.Root)), daemon.imageService.StorageDriver())}
 	}
 	return blkiodisk.NewHost(bases...)
-}
-
-func (daemon *Daemon) coverTask(ctr *container.Container, pid int) (*blkiodisk.Host, coverage, error) {
-	h, err := daemon.blkioHost(ctr)
-	if err != nil {
-		return nil, coverage{}, err
-	}
-	mounts, err := mountinfo.PidMountInfo(pid)
-	if err != nil {
-		return nil, coverage{}, err
-	}
-	return h, coverMounts(h, mounts, wantedMounts(ctr)), nil
 }
 
 // namesThrottles tells whether r, as an update, changes the rate of a disk.
@@ -155,11 +115,11 @@ func hasThrottles(r containertypes.Resources) bool {
 }
 
 // wantThrottles is what r asks for: the rates of r on all disks, except where
-// r names a disk itself. The errors are of devices that cannot be found, one
-// for each of throttleKinds.
-func wantThrottles(h *blkiodisk.Host, disks []blkiodisk.Disk, r containertypes.Resources) (want throttles, errs [4]error) {
+// r names a disk itself; free has those that it names to be without a limit. The
+// errors are of devices that cannot be found, one for each of throttleKinds.
+func wantThrottles(h *blkiodisk.Host, disks []blkiodisk.Disk, r containertypes.Resources) (want, free throttles, errs [4]error) {
 	for i, kind := range throttleKinds {
-		want[i] = map[blkiodisk.Disk]uint64{}
+		want[i], free[i] = map[blkiodisk.Disk]uint64{}, map[blkiodisk.Disk]uint64{}
 		if rate := limiting(kind.rate(r)); rate != nil {
 			for _, d := range disks {
 				want[i][d] = uint64(*rate)
@@ -172,12 +132,35 @@ func wantThrottles(h *blkiodisk.Host, disks []blkiodisk.Disk, r containertypes.R
 				errs[i] = err
 			case entry.Rate == 0: // no limit, as on cgroup v1
 				delete(want[i], d)
+				free[i][d] = 0
 			default:
 				want[i][d] = entry.Rate
 			}
 		}
 	}
-	return want, errs
+	return want, free, errs
+}
+
+// keep adds to want what the kernel has and nobody asked to take off: a disk that was
+// reached once stays limited for as long as the rate of all disks is set, whatever the
+// container shows now. It may be changed, but is lifted only when the rate is, or with
+// the entry that named it (named), or if it is gone.
+func (want throttles) keep(is, free throttles, r containertypes.Resources, named bool, errs [4]error, exists func(blkiodisk.Disk) bool) {
+	for i, kind := range throttleKinds {
+		rate := limiting(kind.rate(r))
+		for d, now := range is[i] {
+			_, wanted := want[i][d]
+			_, freed := free[i][d]
+			switch {
+			case wanted || freed || !exists(d):
+			case rate != nil:
+				want[i][d] = uint64(*rate)
+			case !named || errs[i] != nil:
+				// Which of these was meant by a name that is gone cannot be told.
+				want[i][d] = now
+			}
+		}
+	}
 }
 
 // readThrottles reads what the kernel has for a container.
@@ -259,7 +242,7 @@ func throttleList(rates map[blkiodisk.Disk]uint64) []specs.LinuxThrottleDevice {
 
 // differ returns an error unless the kernel has just what is wanted. A disk
 // that is gone in the meantime has no rate.
-func (want throttles) differ(is throttles, exists func(blkiodisk.Disk) bool) error {
+func (want throttles) differ(is throttles, v2 bool, exists func(blkiodisk.Disk) bool) error {
 	for i, kind := range throttleKinds {
 		for d, rate := range want[i] {
 			if got, ok := is[i][d]; got != rate && exists(d) {
@@ -267,12 +250,12 @@ func (want throttles) differ(is throttles, exists func(blkiodisk.Disk) bool) err
 				if ok {
 					shown = strconv.FormatUint(got, 10)
 				}
-				return fmt.Errorf("a disk's rate was not applied: %s of %s is %s, want %d", kind.fileV1, d, shown, rate)
+				return fmt.Errorf("a disk's rate was not applied: %s of %s is %s, want %d", kind.file(v2), d, shown, rate)
 			}
 		}
 		for d, rate := range is[i] {
 			if _, ok := want[i][d]; !ok {
-				return fmt.Errorf("a disk's rate was not taken off: %s of %s is still %d", kind.fileV1, d, rate)
+				return fmt.Errorf("a disk's rate was not taken off: %s of %s is still %d", kind.file(v2), d, rate)
 			}
 		}
 	}
@@ -295,17 +278,13 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 	if !named && limitFlags(blkioLimits(full)) == "" {
 		return nothing, nil
 	}
-	want, h, err := daemon.planThrottles(ctr, pid, r, full, named && !isBack)
+	if limitFlags(blkioLimits(full)) != "" {
+		daemon.watchDisks(ctr, pid)
+	}
+	want, h, err := daemon.planThrottles(ctr, pid, r, full, named, named && !isBack)
 	if err == nil {
 		return func() error {
-			is, err := readThrottles(ctr.ID, pid)
-			if err != nil {
-				if want.empty() && errors.Is(err, os.ErrNotExist) {
-					return nil // no controller, no limit
-				}
-				return fmt.Errorf("cannot tell whether the rates of disks were applied: %w", err)
-			}
-			return want.differ(is, h.Exists)
+			return daemon.verifyThrottles(ctr.ID, pid, want, h)
 		}, nil
 	}
 	if !named {
@@ -315,15 +294,30 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 	return nothing, err
 }
 
-func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, full containertypes.Resources, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
-	h, covered, err := daemon.coverTask(ctr, pid)
+func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blkiodisk.Host) error {
+	is, err := readThrottles(id, pid)
+	if err != nil {
+		if want.empty() && errors.Is(err, os.ErrNotExist) {
+			return nil // no controller, no limit
+		}
+		return fmt.Errorf("cannot tell whether the rates of disks were applied: %w", err)
+	}
+	return want.differ(is, daemon.RawSysInfo().CgroupUnified, h.Exists)
+}
+
+// planThrottles puts into r what takes the disks of a running container to the rates
+// of full. named is whether somebody asked to change a rate, strict whether an obstacle
+// is an error and not a reason to leave a disk as it is.
+func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, full containertypes.Resources, named, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
+	h, covered, err := daemon.reach(ctr, pid)
 	if err != nil {
 		return want, nil, err
 	}
+	noteAnyDisk(ctr.ID, covered.anyDisk)
 	if flags := limitFlags(blkioLimits(full)); flags != "" && len(covered.disks) == 0 && strict {
 		return want, nil, errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: there is no disk behind the container: %s", flags, strings.Join(covered.uncovered, ", ")))
 	}
-	want, errs := wantThrottles(h, covered.disks, full)
+	want, free, errs := wantThrottles(h, covered.disks, full)
 	if err := errors.Join(errs[:]...); err != nil && strict {
 		return want, nil, errdefs.InvalidParameter(err)
 	}
@@ -334,21 +328,17 @@ func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcon
 		}
 		return want, nil, fmt.Errorf("cannot tell the rates of disks: %w", err)
 	}
-	for i := range errs {
-		if errs[i] != nil {
-			// Which of these was meant by a name that is gone cannot be told.
-			for d, rate := range is[i] {
-				if _, ok := want[i][d]; !ok {
-					want[i][d] = rate
-				}
-			}
-		}
-	}
+	want.keep(is, free, full, named, errs, h.Exists)
 	if r.BlockIO == nil {
 		r.BlockIO = &specs.LinuxBlockIO{}
 	}
 	want.change(is, r.BlockIO)
 	return want, h, nil
+}
+
+// changesThrottles tells whether r has any rate.
+func changesThrottles(r *libcontainerdtypes.Resources) bool {
+	return r.BlockIO != nil && slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool { return len(*k.list(r.BlockIO)) > 0 })
 }
 
 func (want throttles) empty() bool {
@@ -413,21 +403,11 @@ func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBloc
 	if !hasThrottles(r) {
 		return nil
 	}
-	h, err := daemon.blkioHost(ctr)
+	h, covered, err := daemon.reach(ctr, 0)
 	if err != nil {
 		return err
 	}
-	var disks []blkiodisk.Disk
-	guess := func(path string) {
-		if d, err := h.OfPath(path); err == nil {
-			disks = append(disks, d...)
-		}
-	}
-	guess(ctr.BaseFS)
-	for _, m := range ctr.MountPoints {
-		guess(m.Source)
-	}
-	want, errs := wantThrottles(h, disks, r)
+	want, _, errs := wantThrottles(h, covered.disks, r)
 	if err := errors.Join(errs[:]...); err != nil {
 		return errdefs.InvalidParameter(err)
 	}
@@ -453,7 +433,7 @@ func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, 
 	if err != nil {
 		return err
 	}
-	if r.BlockIO != nil && slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool { return len(*k.list(r.BlockIO)) > 0 }) {
+	if changesThrottles(&r) {
 		if err := tsk.UpdateResources(ctx, &r); err != nil {
 			return errdefs.System(fmt.Errorf("cannot limit the container's disks: %w", err))
 		}
@@ -478,43 +458,24 @@ func (daemon *Daemon) blkioWarnings(ctr *container.Container, pid int) (warnings
 		write := containertypes.Resources{BlkioWriteLimit: limits.BlkioWriteLimit, BlkioWriteIOpsLimit: limits.BlkioWriteIOpsLimit}
 		warnings = append(warnings, fmt.Sprintf("%s limits direct I/O only on cgroup v1: cached writes go to the disk on the kernel's own account.", limitFlags(write)))
 	}
-	var uncovered []string
-	if pid > 0 {
-		_, c, err := daemon.coverTask(ctr, pid)
-		if err != nil {
-			return append(warnings, fmt.Sprintf("Cannot tell which disks are limited: %v.", err))
-		}
-		uncovered = c.uncovered
-	} else {
-		uncovered = daemon.uncoveredSources(ctr)
-	}
-	if len(uncovered) > 0 {
-		warnings = append(warnings, fmt.Sprintf("%s does not limit %s.", limitFlags(limits), strings.Join(uncovered, ", ")))
-	}
-	return warnings
-}
-
-// uncoveredSources looks at the sources of mounts that are not mounted yet.
-func (daemon *Daemon) uncoveredSources(ctr *container.Container) (uncovered []string) {
-	h, err := daemon.blkioHost(ctr)
+	_, covered, err := daemon.reach(ctr, pid)
 	if err != nil {
-		return nil
+		return append(warnings, fmt.Sprintf("Cannot tell which disks are limited: %v.", err))
 	}
-	for dest := range ctr.HostConfig.Tmpfs {
-		uncovered = append(uncovered, dest+" (tmpfs: it has no disk of this host)")
+	if len(covered.uncovered) > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s does not limit %s.", limitFlags(limits), strings.Join(covered.uncovered, ", ")))
 	}
-	for dest, mp := range ctr.MountPoints {
-		switch {
-		case mp.Type == mount.TypeTmpfs:
-			uncovered = append(uncovered, dest+" (tmpfs: it has no disk of this host)")
-		case mp.Source != "":
-			if _, err := h.OfPath(mp.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
-				uncovered = append(uncovered, fmt.Sprintf("%s (%v)", dest, err))
+	for _, kind := range throttleKinds {
+		if limiting(kind.rate(limits)) == nil {
+			continue
+		}
+		for _, entry := range kind.devices(ctr.HostConfig.Resources) {
+			if entry.Rate == 0 {
+				warnings = append(warnings, fmt.Sprintf("%s does not limit %s, for which a rate of 0 is given.", limitFlags(kind.only(limits)), entry.Path))
 			}
 		}
 	}
-	slices.Sort(uncovered)
-	return uncovered
+	return warnings
 }
 
 // blkioLimitDisks tells the rates that the kernel has for the disks of a

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/pkg/sysinfo"
 )
 
 // Range of [containertypes.Resources.GPUPriority], the kernel's own range of
@@ -47,19 +46,6 @@ func gpuLimits(r containertypes.Resources) (limits containertypes.Resources) {
 // namesGPU tells whether r has any GPU field set.
 func namesGPU(r containertypes.Resources) bool {
 	return r.GPUPriority != nil || r.GPUMemory != nil
-}
-
-// dropMissingGPU takes out of update what this host cannot enforce and old does
-// not limit: there is nothing to take off, and the runtime would stumble over
-// the missing file.
-func dropMissingGPU(update *containertypes.Resources, old containertypes.Resources, sysInfo *sysinfo.SysInfo) {
-	old = gpuLimits(old)
-	if !sysInfo.GPUMemory && old.GPUMemory == nil {
-		update.GPUMemory = nil
-	}
-	if !sysInfo.GPUPriority && old.GPUPriority == nil {
-		update.GPUPriority = nil
-	}
 }
 
 // gpuFlags spells the GPU fields of r as the flags that set them, for errors.

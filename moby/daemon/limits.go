@@ -15,13 +15,16 @@ import (
 // unlimited is the value of a rate that removes the limit.
 const unlimited = -1
 
-// Ranges of the rates. Cgroup v2 refuses a disk rate of 1; cgroup v1 wraps what
-// is above 32 bits of operations per second. The kernel counts network rates in
-// bytes.
+// Ranges of the rates. Cgroup v2 refuses a disk rate of 1. Operations per second are
+// 32 bits in the kernel, which wraps what is above and takes the largest of them for no
+// limit. A network rate must save up a whole frame of 1500 bytes in the four seconds
+// that a bucket can hold (links with larger frames need more: see checkNetRates), and
+// above a million gigabits the kernel's clock is too coarse for a bucket.
 const (
 	minBlkioRate = 2
-	maxBlkioIOps = 1<<32 - 1
-	minNetRate   = 8
+	maxBlkioIOps = 1<<32 - 2
+	minNetRate   = 6072
+	maxNetRate   = 1e15
 )
 
 // maxInterfaceName is IFNAMSIZ without the zero at the end, in bytes.
@@ -40,8 +43,8 @@ func validateLimits(r containertypes.Resources) error {
 		{"BlkioWriteLimit", "--blkio-write-limit", "bytes per second", r.BlkioWriteLimit, minBlkioRate, 1<<63 - 1},
 		{"BlkioReadIOpsLimit", "--blkio-read-iops-limit", "operations per second", r.BlkioReadIOpsLimit, minBlkioRate, maxBlkioIOps},
 		{"BlkioWriteIOpsLimit", "--blkio-write-iops-limit", "operations per second", r.BlkioWriteIOpsLimit, minBlkioRate, maxBlkioIOps},
-		{"NetEgressRate", "--net-egress-rate", "bits per second", r.NetEgressRate, minNetRate, 1<<63 - 1},
-		{"NetIngressRate", "--net-ingress-rate", "bits per second", r.NetIngressRate, minNetRate, 1<<63 - 1},
+		{"NetEgressRate", "--net-egress-rate", "bits per second", r.NetEgressRate, minNetRate, maxNetRate},
+		{"NetIngressRate", "--net-ingress-rate", "bits per second", r.NetIngressRate, minNetRate, maxNetRate},
 	} {
 		if v := rate.value; v != nil && *v != unlimited && (*v < rate.least || *v > rate.most) {
 			return fmt.Errorf("invalid %s (%s) %d: must be %d to %d %s, or -1 for no limit", rate.name, rate.flag, *v, rate.least, rate.most, rate.unit)

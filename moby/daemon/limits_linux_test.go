@@ -26,13 +26,13 @@ func TestValidateLimits(t *testing.T) {
 		err string
 	}{
 		{},
-		{r: containertypes.Resources{BlkioReadLimit: i64(2), BlkioWriteLimit: i64(1<<63 - 1), BlkioReadIOpsLimit: i64(2), BlkioWriteIOpsLimit: i64(1<<32 - 1)}},
-		{r: containertypes.Resources{BlkioReadLimit: i64(-1), BlkioWriteIOpsLimit: i64(-1), NetEgressRate: i64(-1), NetIngressRate: i64(8), NetClassID: u32(1<<32 - 1)}},
+		{r: containertypes.Resources{BlkioReadLimit: i64(2), BlkioWriteLimit: i64(1<<63 - 1), BlkioReadIOpsLimit: i64(2), BlkioWriteIOpsLimit: i64(1<<32 - 2)}},
+		{r: containertypes.Resources{BlkioReadLimit: i64(-1), BlkioWriteIOpsLimit: i64(-1), NetEgressRate: i64(-1), NetIngressRate: i64(6072), NetClassID: u32(1<<32 - 1)}},
 		{r: containertypes.Resources{BlkioReadLimit: i64(1)}, err: "invalid BlkioReadLimit (--blkio-read-limit) 1: must be 2 to 9223372036854775807 bytes per second, or -1 for no limit"},
 		{r: containertypes.Resources{BlkioWriteLimit: i64(0)}, err: "invalid BlkioWriteLimit (--blkio-write-limit) 0: must be"},
-		{r: containertypes.Resources{BlkioReadIOpsLimit: i64(1 << 32)}, err: "invalid BlkioReadIOpsLimit (--blkio-read-iops-limit) 4294967296: must be 2 to 4294967295 operations per second"},
+		{r: containertypes.Resources{BlkioReadIOpsLimit: i64(1 << 32)}, err: "invalid BlkioReadIOpsLimit (--blkio-read-iops-limit) 4294967296: must be 2 to 4294967294 operations per second"},
 		{r: containertypes.Resources{BlkioWriteIOpsLimit: i64(-2)}, err: "invalid BlkioWriteIOpsLimit (--blkio-write-iops-limit) -2: must be"},
-		{r: containertypes.Resources{NetEgressRate: i64(7)}, err: "invalid NetEgressRate (--net-egress-rate) 7: must be 8 to 9223372036854775807 bits per second"},
+		{r: containertypes.Resources{NetEgressRate: i64(6071)}, err: "invalid NetEgressRate (--net-egress-rate) 6071: must be 6072 to 1000000000000000 bits per second"},
 		{r: containertypes.Resources{NetIngressRate: i64(0)}, err: "invalid NetIngressRate (--net-ingress-rate) 0: must be"},
 		{r: containertypes.Resources{BlkioWeightDevice: []*blkiodev.WeightDevice{nil}}, err: "invalid BlkioWeightDevice (--blkio-weight-device): null is not a device"},
 		{r: containertypes.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/a"}, nil}}, err: "invalid BlkioDeviceReadBps (--device-read-bps): null"},

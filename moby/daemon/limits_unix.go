@@ -8,13 +8,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/docker/docker/libnetwork/netlabel"
+	"github.com/docker/docker/libnetwork/netlimit"
 	"github.com/docker/docker/pkg/sysinfo"
 )
 
@@ -42,11 +46,36 @@ func verifyBlkio(daemonCfg *configStore, hostConfig *containertypes.HostConfig, 
 	if update && named > 0 && daemonCfg.IsRootless() {
 		return errors.New("--device-read-bps and the like cannot be changed by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root")
 	}
+	if sysInfo.CgroupUnified {
+		if err := verifyDeviceRatesV2(r); err != nil {
+			return err
+		}
+	}
 	if flags == "" {
 		return nil
 	}
 	if err := blkioObstacle(daemonCfg, sysInfo); err != nil {
 		return fmt.Errorf("%s cannot be enforced: %w", flags, err)
+	}
+	return nil
+}
+
+// verifyDeviceRatesV2 refuses what the io controller answers with EINVAL.
+func verifyDeviceRatesV2(r containertypes.Resources) error {
+	for _, list := range []struct {
+		flag    string
+		devices []*blkiodev.ThrottleDevice
+	}{
+		{"--device-read-bps", r.BlkioDeviceReadBps},
+		{"--device-write-bps", r.BlkioDeviceWriteBps},
+		{"--device-read-iops", r.BlkioDeviceReadIOps},
+		{"--device-write-iops", r.BlkioDeviceWriteIOps},
+	} {
+		for _, d := range list.devices {
+			if d != nil && d.Rate == 1 {
+				return fmt.Errorf("%s %s:1 cannot be enforced: cgroup v2 takes rates from 2 up, and 0 for no limit", list.flag, d.Path)
+			}
+		}
 	}
 	return nil
 }
@@ -102,7 +131,31 @@ func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *c
 	if err := verifyHasNetwork(config, hostConfig); err != nil {
 		return err
 	}
-	return daemon.verifyGPUDevices(daemon.config(), config, hostConfig)
+	daemonCfg := daemon.config()
+	if mode := hostConfig.NetworkMode; mode.IsBridge() || mode.IsUserDefined() {
+		if n, err := daemon.FindNetwork(mode.NetworkName()); err == nil {
+			limits := netLimits(hostConfig.Resources)
+			if err := checkNetRates(n.DriverOptions(), daemonCfg.MTU, limits); err != nil {
+				return fmt.Errorf("%s cannot be enforced on network %s: %w", limitFlags(limits), n.Name(), err)
+			}
+		}
+	}
+	return daemon.verifyGPUDevices(daemonCfg, config, hostConfig)
+}
+
+// checkNetRates refuses a rate that is too low for the frames of a bridge network, by
+// the options that it was made with and dockerd's --mtu.
+func checkNetRates(options map[string]string, mtu int, limits containertypes.Resources) error {
+	if own, err := strconv.Atoi(options[netlabel.DriverMTU]); err == nil && own > 0 {
+		mtu = own
+	}
+	least := netlimit.MinRate(max(mtu, 0))
+	for _, rate := range []*int64{limits.NetEgressRate, limits.NetIngressRate} {
+		if rate != nil && *rate < least {
+			return fmt.Errorf("with an MTU of %d the least rate is %d bits per second", mtu, least)
+		}
+	}
+	return nil
 }
 
 // startLimits applies and reads back what is not in the spec, or not believed,

@@ -47,3 +47,6 @@ func (daemon *Daemon) updateWarnings(string, *containertypes.HostConfig) []strin
 func (daemon *Daemon) blkioLimitDisks(*container.Container) []containertypes.BlkioLimitDisk {
 	return nil
 }
+
+// restoreDisks has nothing to look at.
+func (daemon *Daemon) restoreDisks(map[string]*container.Container) {}

@@ -169,7 +169,9 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	}
 	for _, name := range networks {
 		if n, findErr := daemon.FindNetwork(name); err == nil && findErr == nil {
-			err = canEnforceOn(n)
+			if err = canEnforceOn(n); err == nil && n.Type() == "bridge" {
+				err = checkNetRates(n.DriverOptions(), daemon.config().MTU, netLimits(limits))
+			}
 		}
 	}
 	if err != nil {

@@ -219,13 +219,18 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 
 // transact changes a container to what plan says, whole or not at all, if it has the
 // version that is asked for, 0 for any. It returns the version that it has then.
-func (daemon *Daemon) transact(name string, version uint64, plan func(*container.Container) (change containertypes.Resources, target resourceSet, _ error)) (uint64, error) {
+func (daemon *Daemon) transact(name string, version uint64, plan func(*container.Container) (change containertypes.Resources, target resourceSet, _ error)) (_ uint64, retErr error) {
 	ctr, err := daemon.GetContainer(name)
 	if err != nil {
 		return 0, err
 	}
 	defer lockUpdates(ctr.ID)()
-	defer daemon.reapplyLost(ctr.ID)
+	defer func() {
+		// A runtime that has just not answered is asked again later.
+		if !cerrdefs.IsDeadlineExceeded(retErr) {
+			daemon.reapplyLost(ctr.ID)
+		}
+	}()
 
 	if err := isBeingRemoved(ctr); err != nil {
 		return 0, err
@@ -316,8 +321,13 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 // would stumble over the missing controller.
 func (daemon *Daemon) withoutController(change containertypes.Resources, sets ...containertypes.Resources) containertypes.Resources {
 	limited := slices.ContainsFunc(sets, func(r containertypes.Resources) bool { return namesGPU(gpuLimits(r)) })
-	if !limited && !daemon.RawSysInfo().GPUMemory {
-		change.GPUPriority, change.GPUMemory = nil, nil
+	if sysInfo := daemon.RawSysInfo(); !limited {
+		if !sysInfo.GPUMemory {
+			change.GPUMemory = nil
+		}
+		if !sysInfo.GPUPriority {
+			change.GPUPriority = nil
+		}
 	}
 	return change
 }
@@ -412,6 +422,10 @@ func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, al
 		return false, daemon.finish(ctr, containertypes.Resources{}, nil)
 	}
 	log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("an update cannot be rolled back")
+	if cerrdefs.IsDeadlineExceeded(err) {
+		// Who does not answer would not do so for the other set or for a part.
+		return false, daemon.finish(ctr, journal.Update, reasonsFor(journal.Update, err))
+	}
 	if !target.is(old) {
 		if err := daemon.restoreSet(ctr, target); err != nil {
 			return false, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/log"
+	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 )
 
@@ -50,16 +51,24 @@ func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
 	if journal == nil {
 		return
 	}
+	reason := fmt.Errorf("an interrupted update is being rolled back, and the runtime has not answered for %s", restoreUpdateWait)
+	daemon.noteLost(ctr, lostUpdate(ctr), reasonsFor(journal.Update, reason))
+	go func() {
+		<-settled
+		// The mark may have come after what it was about.
+		if left, err := readJournal(ctr); err == nil && left == nil {
+			daemon.noteHolds(ctr, lostUpdate(ctr))
+		}
+	}()
+}
+
+// reasonsFor says the same of all fields that r names.
+func reasonsFor(r containertypes.Resources, err error) map[string]string {
 	reasons := map[string]string{}
 	for _, name := range resourceNames {
-		if namesResource(journal.Update, name) {
-			reasons[name] = fmt.Sprintf("an interrupted update is being rolled back, and the runtime has not answered for %s", restoreUpdateWait)
+		if namesResource(r, name) {
+			reasons[name] = err.Error()
 		}
 	}
-	// The one who settles it says how it ended; only not before this.
-	select {
-	case <-settled:
-	default:
-		daemon.noteLost(ctr, lostUpdate(ctr), reasons)
-	}
+	return reasons
 }

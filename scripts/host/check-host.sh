@@ -146,7 +146,7 @@ guess() {
 	case $driver$(cat "$root/sys/module/${link##*/}/taint" 2>/dev/null) in
 	nvidia*) note "$1: $driver is not in the kernel's tree: its memory is not charged, nouveau's is" ;;
 	"$driver"*O*) note "$1: $driver $outside: it would not be limited" ;;
-	*) note "$1: $driver; a kernel with the controller says what it keeps" ;;
+	*) note "$1: $driver; a kernel that has gpu.devices says what it keeps" ;;
 	esac
 }
 nodes=0
@@ -158,7 +158,7 @@ if [ "$(enabled gpu)" = 1 ]; then
 	esac
 fi
 if [ -n "$devices" ] && [ ! -e "$root$devices" ]; then
-	lack "the kernel does not say which GPUs keep a limit (no $devices): Docker refuses GPU limits with any" "install a kernel of this version: make deb-kernel"
+	note "the kernel does not say which GPUs keep a limit (no $devices): Docker goes by the name of the driver; a kernel of this version says it (make deb-kernel)"
 	devices=
 fi
 if [ -n "$devices" ]; then

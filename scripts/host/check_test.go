@@ -132,8 +132,8 @@ func TestCheckHost(t *testing.T) {
 			want: []string{"ok     /dev/dri/card0: ast keeps --gpu-memory; --gpu-priority is refused", "note   /dev/dri/card1: nvidia-drm is not in the kernel's tree",
 				"note   /dev/dri/card2: amdgpu is a module from outside the kernel's tree: it keeps no limit", "note   /dev/dri/card3: via keeps no limit", "note   /dev/dri/renderD130: amdgpu is a module", "ok     /dev/kfd: kfd keeps --gpu-memory;"}},
 		{name: "word of a later kernel", files: map[string]string{"sys/fs/cgroup/gpu.devices": "226:0 xe pci:0000:03:00.0 memory reclaim priority\n"}, want: []string{"ok     /dev/dri/card0: xe keeps --gpu-memory and --gpu-priority"}},
-		{name: "kernel that does not say", files: map[string]string{"sys/fs/cgroup/gpu.devices": "-"}, code: 1, want: []string{"LACKS  the kernel does not say which GPUs keep a limit", "note   /dev/dri/renderD128: unknown; a kernel"}},
-		{name: "kernel that does not say, v1", files: map[string]string{"proc/mounts": v1gpu, "sys/fs/cgroup/gpu/gpu.devices": "-"}, code: 1, want: []string{"LACKS  the kernel does not say which GPUs keep a limit (no /sys/fs/cgroup/gpu/gpu.devices)"}},
+		{name: "kernel that does not say", files: map[string]string{"sys/fs/cgroup/gpu.devices": "-"}, want: []string{"note   the kernel does not say which GPUs keep a limit", "note   /dev/dri/renderD128: unknown; a kernel", "GPU limits will work"}},
+		{name: "kernel that does not say, v1", files: map[string]string{"proc/mounts": v1gpu, "sys/fs/cgroup/gpu/gpu.devices": "-"}, want: []string{"note   the kernel does not say which GPUs keep a limit (no /sys/fs/cgroup/gpu/gpu.devices)"}},
 		{name: "NVIDIA without DRM", files: map[string]string{"dev/nvidiactl": ""}, want: []string{"note   /dev/nvidia*: NVIDIA's own driver is a module from outside", "/dev/dri/card0: amdgpu keeps"}},
 		{name: "no drm", files: map[string]string{"boot/config-6.1.0-test": strings.Replace(kconfig, "CONFIG_DRM=m", "# CONFIG_DRM is not set", 1)}, code: 1, want: []string{"LACKS  the kernel has no DRM"}},
 		{name: "no config", files: map[string]string{"boot/config-6.1.0-test": "-"}, want: []string{"no kernel config found", "GPU limits will work"}},
@@ -179,7 +179,7 @@ func TestCheckHostNamesTheDriversOfAStockKernel(t *testing.T) {
 	out, code := h.check(t)
 	assert.Equal(t, code, 1, out)
 	for _, text := range []string{
-		"note   /dev/dri/card0: i915; a kernel with the controller says what it keeps",
+		"note   /dev/dri/card0: i915; a kernel that has gpu.devices says what it keeps",
 		"note   /dev/dri/card1: amdgpu is a module from outside the kernel's tree: it would not be limited",
 		"note   /dev/dri/card2: nvidia is not in the kernel's tree: its memory is not charged, nouveau's is",
 	} {

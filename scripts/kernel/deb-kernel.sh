@@ -53,7 +53,7 @@ echo "config: Debian's $version and CONFIG_CGROUP_GPU; all differences are in $o
 
 case ${1:-} in
 check)
-	kmake -j"${JOBS:-2}" prepare kernel/cgroup/gpu.o kernel/cgroup/cgroup.o drivers/gpu/drm/drm_gem.o drivers/gpu/drm/scheduler/ > "$out/check.log" 2>&1 ||
+	kmake -j"${JOBS:-2}" prepare kernel/cgroup/gpu.o kernel/cgroup/cgroup.o drivers/gpu/drm/drm_gem.o drivers/gpu/drm/drm_drv.o drivers/gpu/drm/scheduler/ > "$out/check.log" 2>&1 ||
 		{ tail -n 30 "$out/check.log" >&2; die "an object failed; the log is $out/check.log"; }
 	ls -l "$obj"/kernel/cgroup/gpu.o "$obj"/drivers/gpu/drm/drm_gem.o
 	;;

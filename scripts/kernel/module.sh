@@ -18,11 +18,17 @@ cp -L "$driver/cgroup_test.h" "$out/oot/"
 cp -L "$driver/cgroup_test.c" "$out/oot/cgroup_test_oot.c"
 echo "obj-m := cgroup_test_oot.o" > "$out/oot/Makefile"
 
-export LC_ALL=C LOCALVERSION=${LOCALVERSION-}
-# No "make modules" of the kernel came before: it has none. vmlinux.symvers says
-# what there is to link with.
-if ! make -C "$tree" O="$out/obj" ARCH=x86_64 M="$out/oot" \
-	KBUILD_EXTRA_SYMBOLS="$out/obj/vmlinux.symvers" modules > "$out/module.log" 2>&1; then
+# As in build.sh, or the kernel would be linked again next time.
+export LC_ALL=C KBUILD_BUILD_USER=gpu KBUILD_BUILD_HOST=cgroup KBUILD_BUILD_VERSION=1
+KBUILD_BUILD_TIMESTAMP=$(date -u -d "@${SOURCE_DATE_EPOCH:-1704067200}")
+export KBUILD_BUILD_TIMESTAMP LOCALVERSION=${LOCALVERSION-}
+kmake() { make -C "$tree" O="$out/obj" ARCH=x86_64 "$@"; }
+# The kernel has no modules, so there was no "make modules" with its Module.symvers,
+# and what the module asks for is found out when it is loaded.
+if ! {
+	kmake modules_prepare
+	kmake M="$out/oot" modules
+} > "$out/module.log" 2>&1; then
 	tail -n 20 "$out/module.log" >&2
 	echo "module.sh: failed; the whole log is in $out/module.log" >&2
 	exit 1

@@ -23,14 +23,14 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-func TestTheNumbersOfTheIoctls(t *testing.T) {
+func TestGEMIoctlNumbers(t *testing.T) {
 	// DRM_IOCTL_MODE_CREATE_DUMB as strace shows it.
 	assert.Equal(t, uint64(ioctlCreateDumb), uint64(0xc02064b2))
 	// What gcc makes of cgroup_test.h.
 	assert.Equal(t, uint64(ioctlCreateSoft), uint64(0xc0106442))
 }
 
-func TestTheFirstNodeIsACardIfThereIsOne(t *testing.T) {
+func TestGEMTakesTheFirstCardElseTheFirstRenderNode(t *testing.T) {
 	dir := t.TempDir()
 	assert.Equal(t, first(dir), filepath.Join(dir, "card0"))
 	for _, node := range []string{"renderD129", "renderD128", "card2", "card1"} {

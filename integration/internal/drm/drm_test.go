@@ -11,12 +11,12 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-func TestTheNumberOfTheVersionIoctl(t *testing.T) {
+func TestDRMVersionIoctlNumber(t *testing.T) {
 	// DRM_IOCTL_VERSION as strace shows it.
 	assert.Equal(t, uint64(ioctlVersion), uint64(0xc0406400))
 }
 
-func TestCardsAreFoundByTheirDriver(t *testing.T) {
+func TestDRMCardsAreFoundByTheirDriver(t *testing.T) {
 	class := t.TempDir()
 	file := func(path string) {
 		t.Helper()
@@ -40,14 +40,14 @@ func TestCardsAreFoundByTheirDriver(t *testing.T) {
 	assert.DeepEqual(t, got[1].Nodes(), []string{"/dev/dri/card10"})
 }
 
-func TestAnotherDeviceHasNoDriver(t *testing.T) {
+func TestDRMNamesNoDriverOfAnotherDevice(t *testing.T) {
 	_, err := driver("/dev/null")
 	assert.ErrorIs(t, err, unix.ENOTTY)
 	_, err = driver("/dev/no-such-node")
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestWhatTheKernelSaysOfANode(t *testing.T) {
+func TestDRMReadsWhatTheKernelSaysOfANode(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "gpu.devices")
 	assert.NilError(t, os.WriteFile(file, []byte("1:3 null - memory priority\n1:30 x -\n"), 0o644))
 	words, listed, err := Says(file, "/dev/null")

@@ -100,6 +100,24 @@ func (h *Host) Exists(d Disk) bool {
 	return err == nil
 }
 
+// All returns the whole disks of the machine that have a size: a loop device without a
+// file has none.
+func (h *Host) All() (disks []Disk) {
+	dirs, _ := filepath.Glob(filepath.Join(h.Sys, "block/*"))
+	for _, dir := range dirs {
+		size, err := os.ReadFile(filepath.Join(dir, "size"))
+		if err != nil || strings.TrimSpace(string(size)) == "0" {
+			continue
+		}
+		if raw, err := os.ReadFile(filepath.Join(dir, "dev")); err == nil {
+			if d, err := Parse(strings.TrimSpace(string(raw))); err == nil {
+				disks = append(disks, d)
+			}
+		}
+	}
+	return disks
+}
+
 // Path returns the disk's node in /dev, "" if it cannot be told.
 func (h *Host) Path(d Disk) string {
 	raw, err := os.ReadFile(filepath.Join(h.Sys, "dev/block", d.String(), "uevent"))

@@ -67,7 +67,7 @@ func TestParseOtherLimits(t *testing.T) {
 		{args: "--blkio-write-limit=-1", exp: container.Resources{BlkioWriteLimit: int64Ptr(-1)}},
 		{args: "--blkio-write-bps=2", exp: container.Resources{BlkioWriteLimit: int64Ptr(2)}},
 		{args: "--blkio-read-iops-limit=2", exp: container.Resources{BlkioReadIOpsLimit: int64Ptr(2)}},
-		{args: "--blkio-read-iops=4294967295", exp: container.Resources{BlkioReadIOpsLimit: int64Ptr(1<<32 - 1)}},
+		{args: "--blkio-read-iops=4294967294", exp: container.Resources{BlkioReadIOpsLimit: int64Ptr(1<<32 - 2)}},
 		{args: "--blkio-write-iops-limit=300", exp: container.Resources{BlkioWriteIOpsLimit: int64Ptr(300)}},
 		{args: "--blkio-write-iops=-1", exp: container.Resources{BlkioWriteIOpsLimit: int64Ptr(-1)}},
 		{args: "--net-classid=10:1", exp: container.Resources{NetClassID: uint32Ptr(0x100001)}},
@@ -110,7 +110,7 @@ func TestLimitFlagErrors(t *testing.T) {
 	const (
 		priorityRange = "must be a whole number from -1024 to 1024 (0 is the default, a higher one is served sooner)"
 		bpsRange      = "must be 2 to 9223372036854775807 bytes per second (a suffix b, k, m, g or t is allowed), or -1 for no limit"
-		iopsRange     = "must be 2 to 4294967295 operations per second, or -1 for no limit"
+		iopsRange     = "must be 2 to 4294967294 operations per second, or -1 for no limit"
 		memoryRange   = "must be 1 to 9223372036854775807 bytes (a suffix b, k, m, g or t is allowed), or -1 for no limit"
 	)
 	for _, tc := range []struct {
