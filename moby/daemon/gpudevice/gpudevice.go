@@ -10,7 +10,6 @@
 package gpudevice
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"errors"
@@ -167,11 +166,12 @@ func (h Host) Controllers() ([]*Controller, error) {
 // parse reads gpu.devices: MAJOR:MINOR DRIVER DEVICE [WORD...].
 func parse(text []byte) ([]*Controller, error) {
 	var all []*Controller
-	for sc := bufio.NewScanner(bytes.NewReader(text)); sc.Scan(); {
-		f := strings.Split(sc.Text(), " ")
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		f := strings.Split(line, " ")
 		n, err := parseNumber(f[0])
 		if err != nil || len(f) < 3 {
-			return nil, fmt.Errorf("gpu.devices has the line %q, which is not MAJOR:MINOR DRIVER DEVICE", sc.Text())
+			return nil, fmt.Errorf("gpu.devices has the line %q, which is not MAJOR:MINOR DRIVER DEVICE", line)
 		}
 		c := &Controller{Driver: unescape(f[1]), Device: unescape(f[2])}
 		for _, word := range f[3:] {

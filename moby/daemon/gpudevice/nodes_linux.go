@@ -159,8 +159,8 @@ func ParseRule(rule string) (r Rule, ok bool) {
 	}
 	major, minor, _ := strings.Cut(f[1], ":")
 	number := func(s string) int64 {
-		if n, err := strconv.ParseInt(s, 10, 64); err == nil && f[0] == "c" {
-			return n
+		if n, err := strconv.ParseUint(s, 10, 32); err == nil && f[0] == "c" {
+			return int64(n)
 		}
 		return Any
 	}
