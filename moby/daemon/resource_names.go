@@ -57,6 +57,11 @@ func copyResource(dst *containertypes.Resources, src containertypes.Resources, n
 	return nil
 }
 
+// resourceValue returns one resource of r, which must be one of resourceNames.
+func resourceValue(r containertypes.Resources, name string) any {
+	return reflect.ValueOf(r).Field(resourceFields[name]).Interface()
+}
+
 // namesResource tells whether r, as an update, names a resource. An empty list does:
 // it clears.
 func namesResource(r containertypes.Resources, name string) bool {

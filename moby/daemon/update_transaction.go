@@ -529,11 +529,15 @@ func (daemon *Daemon) saveHostConfig(ctr *container.Container) error {
 		return err
 	}
 	hostConfig = append(hostConfig, '\n')
-	// A disk that is full, or read-only, is no trouble if nothing has to change.
-	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, hostConfig) {
-		if err := atomicwriter.WriteFile(path, hostConfig, 0o600); err != nil {
-			return err
+	err = withLimitsCopy(ctr, func() error {
+		// A disk that is full, or read-only, is no trouble if nothing has to change.
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, hostConfig) {
+			return nil
 		}
+		return atomicwriter.WriteFile(path, hostConfig, 0o600)
+	})
+	if err != nil {
+		return err
 	}
 
 	var seen containertypes.HostConfig // a copy, as queries see it without a lock

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/log"
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/container"
+	"github.com/moby/sys/atomicwriter"
+)
+
+// A dockerd of upstream's that starts on our data writes every hostconfig.json anew,
+// without the fields that it does not know. So they are kept a second time, in a file
+// that it leaves alone, and that goes with the container's folder. What hostconfig.json
+// has always counts; the copy does only for a container that has none of the fields.
+
+// limitsCopyFile is in the container's folder, if it has any of the added fields.
+const limitsCopyFile = "limits.json"
+
+// limitsCopyFormat is raised when an older dockerd of ours would misread the file.
+const limitsCopyFormat = 1
+
+// addedResources are the fields of Resources that upstream does not know.
+var addedResources = []string{
+	"GPUPriority", "GPUMemory",
+	"BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit",
+	"NetClassID", "NetPriorities", "NetEgressRate", "NetIngressRate",
+}
+
+// limitsCopy belongs to one container: a copy of a folder, or a container made anew
+// under the same name, is another one.
+type limitsCopy struct {
+	Format           int
+	ID               string
+	Created          time.Time
+	ResourcesVersion uint64
+	Limits           map[string]json.RawMessage // by JSON name
+}
+
+// actionLimitsRecovered is the event of a container whose limits another dockerd had
+// dropped; its attributes are the fields.
+const actionLimitsRecovered events.Action = "limits_recovered"
+
+// added returns only the added fields of r.
+func added(r containertypes.Resources) (only containertypes.Resources) {
+	for _, name := range addedResources {
+		_ = copyResource(&only, r, name)
+	}
+	return only
+}
+
+// storeLimitsCopy makes the copy that of the container's HostConfig. Callers hold the
+// container's lock, or are the only ones to know it.
+func storeLimitsCopy(ctr *container.Container) error {
+	path := filepath.Join(ctr.Root, limitsCopyFile)
+	limits := added(ctr.HostConfig.Resources)
+	if !namesAny(limits) {
+		return removeIfThere(path)
+	}
+	c := limitsCopy{
+		Format: limitsCopyFormat, ID: ctr.ID, Created: ctr.Created.UTC(),
+		ResourcesVersion: resourcesVersion(ctr.HostConfig), Limits: map[string]json.RawMessage{},
+	}
+	for _, name := range addedResources {
+		if !namesResource(limits, name) {
+			continue
+		}
+		value, err := json.Marshal(resourceValue(limits, name))
+		if err != nil {
+			return err
+		}
+		c.Limits[name] = value
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	// A disk that is full, or read-only, is no trouble if nothing has to change.
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return atomicwriter.WriteFile(path, data, 0o600)
+}
+
+// withLimitsCopy stores the HostConfig by write, and the copy in the order that lets a
+// crash in between bring back nothing that was taken off: the last field goes from the
+// copy first.
+func withLimitsCopy(ctr *container.Container, write func() error) error {
+	if !namesAny(added(ctr.HostConfig.Resources)) {
+		if err := storeLimitsCopy(ctr); err != nil {
+			return err
+		}
+		return write()
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	return storeLimitsCopy(ctr)
+}
+
+// createLimitsCopy is for a new container, whose HostConfig upstream stores.
+func (daemon *Daemon) createLimitsCopy(ctr *container.Container) {
+	ctr.Lock()
+	defer ctr.Unlock()
+	if err := storeLimitsCopy(ctr); err != nil {
+		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("a dockerd without these limits would drop them for good")
+	}
+}
+
+// recoverLimits gives a container that was read from disk the limits that another
+// dockerd has dropped. Upstream stores all containers at dockerd's start, and with
+// them what was recovered; what runs gets its limits back from restoreNet and the like.
+func (daemon *Daemon) recoverLimits(ctr *container.Container) {
+	logger := log.G(context.TODO()).WithField("container", ctr.ID)
+	if ctr.HostConfig == nil {
+		return
+	}
+	if !namesAny(added(ctr.HostConfig.Resources)) {
+		c, err := readLimitsCopy(ctr)
+		if err != nil {
+			logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
+			return
+		}
+		if c == nil {
+			return
+		}
+		attributes := map[string]string{}
+		for name, value := range c.Limits {
+			attributes[name] = string(value)
+		}
+		ctr.HostConfig.ResourcesVersion = max(c.ResourcesVersion, resourcesVersion(ctr.HostConfig)) + 1
+		logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
+		daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
+	}
+	if err := storeLimitsCopy(ctr); err != nil {
+		logger.WithError(err).Warnf("cannot write %s", limitsCopyFile)
+	}
+}
+
+// readLimitsCopy puts the copy's fields into the container's HostConfig. It returns nil
+// if there is none.
+func readLimitsCopy(ctr *container.Container) (*limitsCopy, error) {
+	data, err := os.ReadFile(filepath.Join(ctr.Root, limitsCopyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c limitsCopy
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.Format != limitsCopyFormat:
+		return nil, fmt.Errorf("it has format %d, this dockerd reads %d", c.Format, limitsCopyFormat)
+	case c.ID != ctr.ID || !c.Created.Equal(ctr.Created):
+		return nil, fmt.Errorf("it belongs to container %.12s of %s", c.ID, c.Created.Format(time.RFC3339))
+	}
+	limits, err := json.Marshal(c.Limits)
+	if err != nil {
+		return nil, err
+	}
+	var r containertypes.Resources
+	if err := json.Unmarshal(limits, &r); err != nil {
+		return nil, err
+	}
+	if err := validateGPU(r); err != nil {
+		return nil, err
+	}
+	if err := validateLimits(r); err != nil {
+		return nil, err
+	}
+	for _, name := range addedResources {
+		if namesResource(r, name) {
+			_ = copyResource(&ctr.HostConfig.Resources, r, name)
+		}
+	}
+	return &c, nil
+}

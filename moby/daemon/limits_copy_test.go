@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/events"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// copied is a container with limits, and what another dockerd has left of it.
+func copied(t *testing.T, r containertypes.Resources) (*Daemon, *container.Container) {
+	t.Helper()
+	d := &Daemon{EventsService: events.New()}
+	c := container.NewBaseContainer("0123456789abcdef", t.TempDir())
+	c.Name, c.Created = "/box", time.Date(2026, 11, 27, 1, 2, 3, 4, time.UTC)
+	c.Config = &containertypes.Config{}
+	c.HostConfig = &containertypes.HostConfig{Resources: r, ResourcesVersion: 7}
+	assert.NilError(t, storeLimitsCopy(c))
+	c.HostConfig = &containertypes.HostConfig{Resources: without(r, added(r))}
+	return d, c
+}
+
+func TestLimitsCopy(t *testing.T) {
+	r := containertypes.Resources{
+		CPUShares: 5, GPUMemory: i64(10240), BlkioReadLimit: i64(4096), NetClassID: u32(7),
+		NetPriorities: []containertypes.NetPriority{{Interface: "eth0", Priority: 5}}, NetEgressRate: i64(-1),
+	}
+	path := func(c *container.Container) string { return filepath.Join(c.Root, limitsCopyFile) }
+
+	t.Run("another dockerd dropped them", func(t *testing.T) {
+		d, c := copied(t, r)
+		_, seen, cancel := d.EventsService.Subscribe()
+		defer cancel()
+		c.HostConfig.CPUShares = 300 // which it changed, too
+		d.recoverLimits(c)
+		want := r
+		want.CPUShares = 300
+		assert.Check(t, is.DeepEqual(c.HostConfig.Resources, want))
+		assert.Check(t, is.Equal(c.HostConfig.ResourcesVersion, uint64(8)), "no client may take it for what it knew")
+		assert.Check(t, is.Len(seen, 1))
+	})
+	t.Run("what hostconfig.json has counts", func(t *testing.T) {
+		d, c := copied(t, r)
+		c.HostConfig.GPUMemory = i64(-1)
+		d.recoverLimits(c)
+		assert.Check(t, is.DeepEqual(c.HostConfig.Resources, containertypes.Resources{CPUShares: 5, GPUMemory: i64(-1)}))
+		data, err := os.ReadFile(path(c))
+		assert.NilError(t, err)
+		assert.Check(t, is.Contains(string(data), `"Limits":{"GPUMemory":-1}`))
+	})
+	t.Run("none, no file", func(t *testing.T) {
+		d, c := copied(t, containertypes.Resources{CPUShares: 5})
+		_, err := os.Stat(path(c))
+		assert.ErrorIs(t, err, os.ErrNotExist)
+		d.recoverLimits(c)
+		assert.Check(t, is.DeepEqual(c.HostConfig.Resources, containertypes.Resources{CPUShares: 5}))
+	})
+	for doc, change := range map[string]func(*limitsCopy){
+		"of another container":             func(l *limitsCopy) { l.ID = "other" },
+		"of one with the same ID, another": func(l *limitsCopy) { l.Created = l.Created.Add(1) },
+		"of a newer format":                func(l *limitsCopy) { l.Format++ },
+		"out of range":                     func(l *limitsCopy) { l.Limits["GPUMemory"] = json.RawMessage("0") },
+		"of another type":                  func(l *limitsCopy) { l.Limits["GPUMemory"] = json.RawMessage(`"x"`) },
+	} {
+		t.Run(doc, func(t *testing.T) {
+			d, c := copied(t, r)
+			data, err := os.ReadFile(path(c))
+			assert.NilError(t, err)
+			var l limitsCopy
+			assert.NilError(t, json.Unmarshal(data, &l))
+			change(&l)
+			data, err = json.Marshal(l)
+			assert.NilError(t, err)
+			assert.NilError(t, os.WriteFile(path(c), data, 0o600))
+			d.recoverLimits(c)
+			assert.Check(t, is.DeepEqual(c.HostConfig.Resources, containertypes.Resources{CPUShares: 5}))
+		})
+	}
+	t.Run("torn", func(t *testing.T) {
+		d, c := copied(t, r)
+		assert.NilError(t, os.WriteFile(path(c), []byte(`{"Format":1,"ID":"0123`), 0o600))
+		d.recoverLimits(c)
+		assert.Check(t, is.DeepEqual(c.HostConfig.Resources, containertypes.Resources{CPUShares: 5}))
+	})
+}
+
+// dockerd is killed between the two writes.
+func TestLimitsCopyIsNeverNewerThanWhatWasTakenOff(t *testing.T) {
+	killed := errors.New("killed")
+	_, c := copied(t, containertypes.Resources{GPUMemory: i64(10240)})
+	assert.ErrorIs(t, withLimitsCopy(c, func() error { return killed }), killed) // the last field goes
+	_, err := os.Stat(filepath.Join(c.Root, limitsCopyFile))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+
+	c.HostConfig.GPUMemory = i64(4096)
+	assert.ErrorIs(t, withLimitsCopy(c, func() error {
+		_, err := os.Stat(filepath.Join(c.Root, limitsCopyFile))
+		assert.ErrorIs(t, err, os.ErrNotExist, "a limit that was never acknowledged")
+		return killed
+	}), killed)
+}
+
+// The list of what upstream does not know is that of the hook that adds it: those
+// fields leave no trace in the JSON of a container that has none of them.
+func TestAddedResourcesAreAll(t *testing.T) {
+	none, err := json.Marshal(containertypes.Resources{})
+	assert.NilError(t, err)
+	var there map[string]json.RawMessage
+	assert.NilError(t, json.Unmarshal(none, &there))
+	for name, i := range resourceFields {
+		_, always := there[name]
+		field := reflect.TypeFor[containertypes.Resources]().Field(i)
+		pointer := field.Type.Kind() == reflect.Pointer || field.Type.Kind() == reflect.Slice
+		assert.Check(t, is.Equal(slices.Contains(addedResources, name), !always && pointer), name)
+	}
+}
