@@ -67,7 +67,7 @@ case ${1:-} in
 list) list ;;
 clear)
 	# In a chroot the kernel's tables are those of another system.
-	[ /proc/1/root/. -ef / ] || { echo "limits.sh: not the host's root folder (or not root): what limits of networks left in the kernel stays" >&2; exit 0; }
+	awk '$5 == "/" { found = 1 } END { exit !found }' /proc/self/mountinfo || { echo "limits.sh: in a chroot, or no /proc: what limits of networks left in the kernel stays" >&2; exit 0; }
 	clear_tables
 	clear_links
 	;;
