@@ -101,6 +101,9 @@ set -e
 [ "$1" = remove ] && command -v systemctl >/dev/null || exit 0
 [ ! -d /run/systemd/system ] || systemctl stop docker.service containerd.service || true
 systemctl disable containerd.service docker.service || true
+limited=$(/usr/lib/gpu-cgroup/limits list || true)
+[ -z "$limited" ] || printf 'not limited any more, or only until they are restarted:\n%s\n' "$limited"
+/usr/lib/gpu-cgroup/limits clear || true
 PRERM
 chmod 755 postinst prerm
 cd "$OLDPWD"

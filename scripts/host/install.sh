@@ -10,7 +10,8 @@
 # Environment: DESTDIR (default: the host itself), PREFIX (default /usr/local),
 # FROM (folder of the programs, default .build/bin), COMPLETIONS (folder of the
 # CLI's contrib/completion), MAN (folder of the manual pages, as make man leaves
-# it), FORCE=1 (uninstall: also drop files that were changed since).
+# it), FORCE=1 (uninstall: also drop files that were changed since, and go on
+# though containers have limits that another Docker does not enforce).
 #
 # The manifest and the replaced files are in DESTDIR/var/lib/gpu-cgroup/install.
 # A line is written before the change it stands for, so that an installation
@@ -55,6 +56,7 @@ stage() {
 	done
 	put 755 "$PREFIX/bin/gpu-cgroup-check" < "$here/check-host.sh"
 	put 755 "$PREFIX/lib/gpu-cgroup/mount-v1" < "$here/mount-v1.sh"
+	put 755 "$PREFIX/lib/gpu-cgroup/limits" < "$here/limits.sh"
 	local units=$PREFIX/lib/systemd/system
 	for p in docker.service containerd.service gpu-cgroup-v1.service; do
 		unit $p | put 644 "$units/$p"
@@ -225,7 +227,17 @@ stage)
 	;;
 install) install_all ;;
 uninstall)
+	limited=$("$here/limits.sh" list)
+	if [ -n "$limited" ] && [ "${FORCE:-}" != 1 ]; then
+		die "these containers have limits that a stock Docker does not enforce, neither at their next start nor, for networks, from now on:
+$limited
+docker update or docker rm takes them off; FORCE=1 goes on. The limits stay in limits.json of the container's folder: they come back with these programs"
+	fi
 	uninstall
+	# Not before the programs have gone for sure: until then the limits hold.
+	[ -n "$DESTDIR" ] || "$here/limits.sh" clear
+	[ -z "$limited" ] || echo "not limited any more, or only until they are restarted:
+$limited"
 	echo "uninstalled below ${DESTDIR:-/}: all is as it was before${FORCE:+ (changed files dropped)}"
 	;;
 status)

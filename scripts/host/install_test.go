@@ -169,6 +169,36 @@ func TestUninstallKeepsChanges(t *testing.T) {
 	assert.Equal(t, listing.Of(t, g.dest, true), before)
 }
 
+// Whoever goes back to another Docker is told what is lost.
+func TestUninstallNamesContainersWithLimits(t *testing.T) {
+	t.Parallel()
+	for _, root := range []string{"", "/srv/docker data"} {
+		g := newTarget(t)
+		data := "var/lib/docker"
+		if root != "" {
+			data = root[1:]
+			g.write(t, "etc/docker/daemon.json", "{\n  \"live-restore\": true,\n  \"data-root\": \""+root+"\"\n}\n", 0o644)
+		}
+		id, other := strings.Repeat("0a", 32), strings.Repeat("0b", 32)
+		g.write(t, data+"/containers/"+id+"/config.v2.json", `{"ID":"`+id+`","Config":{"Image":"busybox"},"Name":"/web","RestartCount":0}`, 0o600)
+		g.write(t, data+"/containers/"+id+"/limits.json", `{"Format":1,"ID":"`+id+`","Limits":{"NetClassID":7,"NetPriorities":[{"Interface":"eth0","Priority":5}]}}`+"\n", 0o600)
+		g.write(t, data+"/containers/"+other+"/config.v2.json", `{"ID":"`+other+`","Name":"/plain"}`, 0o600)
+		before := listing.Of(t, g.dest, true)
+		g.run(t, "install")
+		installed := listing.Of(t, g.dest, true)
+		want := "  web (0a0a0a0a0a0a): NetClassID:7,NetPriorities:[{Interface:eth0,Priority:5}]\n"
+		g.refused(t, want, "uninstall")
+		g.refused(t, "FORCE=1", "uninstall")
+		assert.Equal(t, listing.Of(t, g.dest, true), installed)
+		g.run(t, "install") // A newer version keeps the limits.
+		g.env = []string{"FORCE=1"}
+		out := g.run(t, "uninstall")
+		assert.Assert(t, strings.Contains(out, want), out)
+		assert.Assert(t, !strings.Contains(out, "plain"), out)
+		assert.Equal(t, listing.Of(t, g.dest, true), before)
+	}
+}
+
 // Somebody else's file in a folder that we made stays, and so does the folder.
 func TestUninstallKeepsOthersFiles(t *testing.T) {
 	t.Parallel()
