@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/daemon/blkiodisk"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // coverage is what the disks come to that a container can reach.
@@ -44,6 +45,7 @@ type reacher struct {
 	disks   []blkiodisk.Disk
 	covered map[string]bool   // places in the container
 	missed  map[string]string // places in the container, with the reason
+	linked  map[string]string // sources by places, with a symbolic link on the way
 	anyDisk bool
 }
 
@@ -57,7 +59,9 @@ func (daemon *Daemon) reach(ctr *container.Container, pid int) (*blkiodisk.Host,
 	if err != nil {
 		return nil, coverage{}, err
 	}
-	r := &reacher{h: h, covered: map[string]bool{}, missed: map[string]string{}}
+	// As it has run, links on the way to the sources of its mounts may be its own.
+	h.Fixed = pid > 0
+	r := &reacher{h: h, covered: map[string]bool{}, missed: map[string]string{}, linked: map[string]string{}}
 	r.ownMounts(ctr)
 	r.devices(ctr)
 	if pid > 0 {
@@ -124,20 +128,27 @@ func (r *reacher) ownMounts(ctr *container.Container) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is made at start
 		}
+		if errors.Is(err, unix.ELOOP) {
+			r.linked[dest] = mp.Source
+			continue
+		}
 		r.add(dest, disks, err)
 		if mp.Spec.BindOptions != nil && mp.Spec.BindOptions.NonRecursive {
 			continue
 		}
-		source, err := filepath.EvalSymlinks(mp.Source)
-		if err != nil {
-			continue
+		source := filepath.Clean(mp.Source)
+		if !r.h.Fixed {
+			if source, err = filepath.EvalSymlinks(source); err != nil {
+				continue
+			}
 		}
 		for place, m := range top {
 			below, err := filepath.Rel(source, place)
 			if err != nil || below == "." || !filepath.IsLocal(below) {
 				continue
 			}
-			if disks, err := r.h.OfMount(m); err == nil || !withoutDisk[m.FSType] {
+			// It may have come from a container, by propagation.
+			if disks, err := r.h.OfForeignMount(m); err == nil || !withoutDisk[m.FSType] {
 				r.add(filepath.Join(dest, below), disks, err)
 			}
 		}
@@ -228,40 +239,25 @@ func (r *reacher) spec(s *specs.Spec) {
 }
 
 // shown takes what a process of the container sees mounted. It chose the paths in
-// there, so none is looked at: a file system is known by its number, or by another
-// mount of it that dockerd itself sees.
+// there, so none is looked at: a file system is known by its number.
 func (r *reacher) shown(mounts []*mountinfo.Info) {
-	own := map[[2]int]*mountinfo.Info{}
-	for _, m := range r.h.Mounts {
-		own[[2]int{m.Major, m.Minor}] = m
-	}
-	top := map[string]*mountinfo.Info{}
+	top := map[string]*mountinfo.Info{} // the last mount on a place hides the others
 	for _, m := range mounts {
 		top[m.Mountpoint] = m
+		// A process that holds a folder open still reaches what is hidden.
+		disks, err := r.h.OfForeignMount(m)
+		if err == nil {
+			r.disks = append(r.disks, disks...)
+		}
 	}
 	for place, m := range top {
-		if m.Major != 0 {
-			disk, err := r.h.Whole(blkiodisk.Disk{Major: uint32(m.Major), Minor: uint32(m.Minor)})
-			if err != nil {
-				r.add(place, nil, fmt.Errorf("%s: %w", m.FSType, err))
-				continue
-			}
-			r.add(place, []blkiodisk.Disk{disk}, nil)
-			continue
+		if disks, err := r.h.OfForeignMount(m); err == nil || !withoutDisk[m.FSType] {
+			r.add(place, disks, err)
 		}
-		if mine := own[[2]int{m.Major, m.Minor}]; mine != nil {
-			if disks, err := r.h.OfMount(mine); err == nil || !withoutDisk[m.FSType] {
-				r.add(place, disks, err)
-			}
-			continue
-		}
-		switch {
-		case withoutDisk[m.FSType]:
-		case m.FSType == "overlay" || strings.HasPrefix(m.Source, "/dev/"):
-			// Its folders are on what the container reaches anyway.
-			r.add(place, nil, fmt.Errorf("%s: the container mounted it, its disk cannot be told", m.FSType))
-		default:
-			r.add(place, nil, fmt.Errorf("%s: it has no disk of this host", m.FSType))
+	}
+	for place, source := range r.linked {
+		if top[place] == nil {
+			r.add(place, nil, fmt.Errorf("there is a symbolic link in %s, and the container does not show what it has", source))
 		}
 	}
 }
