@@ -105,7 +105,9 @@ func (r *reacher) add(place string, disks []blkiodisk.Disk, err error) {
 func (r *reacher) ownMounts(ctr *container.Container) {
 	if ctr.BaseFS != "" {
 		disks, err := r.h.OfPath(ctr.BaseFS)
-		r.add("/", disks, err)
+		if !errors.Is(err, os.ErrNotExist) { // It is mounted at start.
+			r.add("/", disks, err)
+		}
 	}
 	noDisk := errors.New("tmpfs: it has no disk of this host")
 	for dest := range ctr.HostConfig.Tmpfs {
