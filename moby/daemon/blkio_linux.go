@@ -144,8 +144,8 @@ func wantThrottles(h *blkiodisk.Host, disks []blkiodisk.Disk, r containertypes.R
 // keep adds to want what the kernel has and nobody asked to take off: a disk that was
 // reached once stays limited for as long as the rate of all disks is set, whatever the
 // container shows now. It may be changed, but is lifted only when the rate is, or with
-// the entry that named it (named), or if it is gone.
-func (want throttles) keep(is, free throttles, r containertypes.Resources, named bool, errs [4]error, exists func(blkiodisk.Disk) bool) {
+// the entry that named it, by an update of that very rate, or if it is gone.
+func (want throttles) keep(is, free throttles, r, update containertypes.Resources, errs [4]error, exists func(blkiodisk.Disk) bool) {
 	for i, kind := range throttleKinds {
 		rate := limiting(kind.rate(r))
 		for d, now := range is[i] {
@@ -155,7 +155,7 @@ func (want throttles) keep(is, free throttles, r containertypes.Resources, named
 			case wanted || freed || !exists(d):
 			case rate != nil:
 				want[i][d] = uint64(*rate)
-			case !named || errs[i] != nil:
+			case kind.rate(update) == nil && kind.devices(update) == nil || errs[i] != nil:
 				// Which of these was meant by a name that is gone cannot be told.
 				want[i][d] = now
 			}
@@ -281,7 +281,7 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 	if limitFlags(blkioLimits(full)) != "" {
 		daemon.watchDisks(ctr, pid)
 	}
-	want, h, err := daemon.planThrottles(ctr, pid, r, full, named, named && !isBack)
+	want, h, err := daemon.planThrottles(ctr, pid, r, update, full, named && !isBack)
 	if err == nil {
 		return func() error {
 			return daemon.verifyThrottles(ctr.ID, pid, want, h)
@@ -306,9 +306,9 @@ func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blk
 }
 
 // planThrottles puts into r what takes the disks of a running container to the rates
-// of full. named is whether somebody asked to change a rate, strict whether an obstacle
+// of full. update has the rates that somebody asked to change, strict is whether an obstacle
 // is an error and not a reason to leave a disk as it is.
-func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, full containertypes.Resources, named, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
+func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
 	h, covered, err := daemon.reach(ctr, pid)
 	if err != nil {
 		return want, nil, err
@@ -328,12 +328,22 @@ func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcon
 		}
 		return want, nil, fmt.Errorf("cannot tell the rates of disks: %w", err)
 	}
-	want.keep(is, free, full, named, errs, h.Exists)
+	want.keep(is, free, full, update, errs, h.Exists)
 	if r.BlockIO == nil {
 		r.BlockIO = &specs.LinuxBlockIO{}
 	}
 	want.change(is, r.BlockIO)
 	return want, h, nil
+}
+
+// namesGoneDisk tells whether a disk in r has gone since it was planned.
+func namesGoneDisk(r *libcontainerdtypes.Resources) bool {
+	h := &blkiodisk.Host{Sys: "/sys"}
+	return slices.ContainsFunc(throttleKinds[:], func(k throttleKind) bool {
+		return slices.ContainsFunc(*k.list(r.BlockIO), func(d specs.LinuxThrottleDevice) bool {
+			return d.Rate != lifted && !h.Exists(blkiodisk.Disk{Major: uint32(d.Major), Minor: uint32(d.Minor)})
+		})
+	})
 }
 
 // changesThrottles tells whether r has any rate.
@@ -407,7 +417,7 @@ func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBloc
 	if err != nil {
 		return err
 	}
-	want, _, errs := wantThrottles(h, covered.disks, r)
+	want, _, errs := wantThrottles(h, covered.lasting, r)
 	if err := errors.Join(errs[:]...); err != nil {
 		return errdefs.InvalidParameter(err)
 	}
@@ -426,15 +436,22 @@ func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, 
 	if limitFlags(blkioLimits(full)) == "" {
 		return nil
 	}
-	var r libcontainerdtypes.Resources
 	update := full
 	update.BlkioWeightDevice = nil // is in the spec
-	verify, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), &r, update, full, false)
-	if err != nil {
-		return err
-	}
-	if changesThrottles(&r) {
-		if err := tsk.UpdateResources(ctx, &r); err != nil {
+	var verify func() error
+	for {
+		var r libcontainerdtypes.Resources
+		var err error
+		if verify, err = daemon.blkioUpdate(ctr, int(tsk.Pid()), &r, update, full, false); err != nil {
+			return err
+		}
+		if !changesThrottles(&r) {
+			break
+		}
+		if err = tsk.UpdateResources(ctx, &r); err == nil {
+			break
+		}
+		if !namesGoneDisk(&r) {
 			return errdefs.System(fmt.Errorf("cannot limit the container's disks: %w", err))
 		}
 	}

@@ -16,8 +16,10 @@ import (
 	"github.com/docker/docker/daemon/blkiodisk"
 	"github.com/docker/docker/daemon/config"
 	"github.com/docker/docker/pkg/sysinfo"
+	volumemounts "github.com/docker/docker/volume/mounts"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -147,25 +149,27 @@ func TestKeepThrottles(t *testing.T) {
 	exists := func(d blkiodisk.Disk) bool { return d != gone }
 	is5 := func() throttles { return throttles{{sda: 5, sdb: 5, gone: 5}, {}, {}, {}} }
 	for _, tc := range []struct {
-		doc   string
-		r     containertypes.Resources
-		named bool
-		free  throttles
-		errs  [4]error
-		want  rates
+		doc    string
+		r      containertypes.Resources
+		update containertypes.Resources
+		free   throttles
+		errs   [4]error
+		want   rates
 	}{
 		{doc: "a disk that is not seen any more", r: containertypes.Resources{BlkioReadLimit: i64(5)}, want: rates{sda: 5, sdb: 5}},
-		{doc: "with the new rate", r: containertypes.Resources{BlkioReadLimit: i64(7)}, named: true, want: rates{sda: 7, sdb: 7}},
-		{doc: "the rate is set to -1", r: containertypes.Resources{BlkioReadLimit: i64(-1)}, named: true, want: rates{}},
+		{doc: "with the new rate", r: containertypes.Resources{BlkioReadLimit: i64(7)}, update: containertypes.Resources{BlkioReadLimit: i64(7)}, want: rates{sda: 7, sdb: 7}},
+		{doc: "the rate is set to -1", r: containertypes.Resources{BlkioReadLimit: i64(-1)}, update: containertypes.Resources{BlkioReadLimit: i64(-1)}, want: rates{}},
 		{doc: "an update of something else lifts nothing", r: containertypes.Resources{BlkioReadLimit: i64(-1)}, want: rates{sda: 5, sdb: 5}},
-		{doc: "a name that is gone", named: true, errs: [4]error{errors.New("no such device")}, want: rates{sda: 5, sdb: 5}},
+		{doc: "an update of another rate lifts nothing", update: containertypes.Resources{BlkioWriteLimit: i64(-1), BlkioDeviceReadIOps: []*blkiodev.ThrottleDevice{}}, want: rates{sda: 5, sdb: 5}},
+		{doc: "its list is cleared", update: containertypes.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{}}, want: rates{}},
+		{doc: "a name that is gone", update: containertypes.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{}}}, errs: [4]error{errors.New("no such device")}, want: rates{sda: 5, sdb: 5}},
 		{doc: "named to be free", r: containertypes.Resources{BlkioReadLimit: i64(5)}, free: throttles{{sdb: 0}}, want: rates{sda: 5}},
 	} {
 		want, _, _ := wantThrottles(nil, nil, tc.r)
 		if limiting(tc.r.BlkioReadLimit) != nil {
 			want[0][sda] = uint64(*tc.r.BlkioReadLimit) // what is still seen
 		}
-		want.keep(is5(), tc.free, tc.r, tc.named, tc.errs, exists)
+		want.keep(is5(), tc.free, tc.r, tc.update, tc.errs, exists)
 		assert.Check(t, is.DeepEqual(want[0], tc.want), tc.doc)
 	}
 }
@@ -182,7 +186,7 @@ func TestReachOfWhatAContainerShows(t *testing.T) {
 		covered: map[string]bool{}, missed: map[string]string{},
 	}
 	r.shown([]*mountinfo.Info{
-		{Mountpoint: "/", FSType: "overlay", Minor: 50},
+		{Mountpoint: "/", FSType: "overlay", Minor: 50, VFSOptions: "upperdir=/no/such"},
 		{Mountpoint: "/disk", FSType: "ext4", Major: 8, Minor: 16, Source: "/dev/../etc/passwd"},
 		{Mountpoint: "/gone", FSType: "ext4", Major: 9, Minor: 9},
 		{Mountpoint: "/mine", FSType: "overlay", Minor: 60, VFSOptions: "upperdir=" + upper},
@@ -196,15 +200,51 @@ func TestReachOfWhatAContainerShows(t *testing.T) {
 	assert.Check(t, is.DeepEqual(c.disks, []blkiodisk.Disk{sdb}))
 	assert.Assert(t, is.Len(c.uncovered, 6))
 	for i, want := range []string{
-		"/ (overlay: open /no/such: no such file or directory)", // dockerd's own mount of it
-		"/b (btrfs: the container mounted it, its disk cannot be told)",
+		"/ (overlay: another program mounted it, its disk cannot be told)",
+		"/b (btrfs: another program mounted it, its disk cannot be told)",
 		"/data (nfs4: it has no disk of this host)",
 		"/gone (ext4: there is no block device 9:9:",
-		"/mine (overlay: the container mounted it, its disk cannot be told)",
+		"/mine (overlay: another program mounted it, its disk cannot be told)",
 		"/mnt/sub (fuse.sshfs: it has no disk of this host)",
 	} {
 		assert.Check(t, strings.HasPrefix(c.uncovered[i], want), "%s: want %s", c.uncovered[i], want)
 	}
+}
+
+// Paths that a container wrote, or can put a symbolic link into, are not opened: there
+// may be no answer, ever.
+func TestBlkioOpensNoPathOfAContainer(t *testing.T) {
+	dir := t.TempDir()
+	trap := filepath.Join(dir, "trap")
+	assert.NilError(t, os.Mkdir(trap, 0o755))
+	link := filepath.Join(dir, "link")
+	assert.NilError(t, os.Symlink(trap, link))
+	opened := map[string]bool{}
+	h := &blkiodisk.Host{
+		Sys: fakeSys(t, map[string]string{"8:0": "100", "8:16": "100"}), Fixed: true,
+		Mounts: []*mountinfo.Info{{Minor: 50, FSType: "overlay", Mountpoint: link + "/below", VFSOptions: "upperdir=" + trap}},
+		Open: func(path string, fixed bool) (int, error) {
+			opened[path] = true
+			assert.Check(t, fixed, path)
+			return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		},
+	}
+	r := &reacher{h: h, covered: map[string]bool{}, missed: map[string]string{}, linked: map[string]string{}}
+	r.ownMounts(&container.Container{HostConfig: &containertypes.HostConfig{}, MountPoints: map[string]*volumemounts.MountPoint{"/data": {Source: link}}})
+	r.shown([]*mountinfo.Info{
+		{Mountpoint: "/", FSType: "overlay", Minor: 50, VFSOptions: "upperdir=" + trap},
+		{Mountpoint: "/x", FSType: "btrfs", Minor: 51, Source: "/dev/.." + trap},
+		{Mountpoint: "/y", FSType: "ext4", Major: 8, Minor: 16, Source: "/dev/.." + trap},
+		{Mountpoint: "/y", FSType: "tmpfs", Minor: 52},
+	})
+	assert.Check(t, is.DeepEqual(opened, map[string]bool{link: true}))
+	c := r.coverage()
+	assert.Check(t, is.DeepEqual(c.disks, []blkiodisk.Disk{sdb}), "also what is hidden by a mount on top")
+	assert.Check(t, is.DeepEqual(c.uncovered, []string{
+		"/ (overlay: another program mounted it, its disk cannot be told)",
+		"/data (there is a symbolic link in " + link + ", and the container does not show what it has)",
+		"/x (btrfs: another program mounted it, its disk cannot be told)",
+	}))
 }
 
 func TestReachWithoutAMount(t *testing.T) {

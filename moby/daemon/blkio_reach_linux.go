@@ -20,13 +20,15 @@ import (
 	"github.com/docker/docker/daemon/blkiodisk"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // coverage is what the disks come to that a container can reach.
 type coverage struct {
 	disks     []blkiodisk.Disk
-	uncovered []string // "/data (nfs4: it has no disk of this host)"
-	anyDisk   bool     // it may open disks that are not there yet
+	lasting   []blkiodisk.Disk // those that do not go while they are used
+	uncovered []string         // "/data (nfs4: it has no disk of this host)"
+	anyDisk   bool             // it may open disks that are not there yet
 }
 
 // withoutDisk are file systems that are part of any container, or of the host
@@ -44,7 +46,9 @@ type reacher struct {
 	disks   []blkiodisk.Disk
 	covered map[string]bool   // places in the container
 	missed  map[string]string // places in the container, with the reason
+	linked  map[string]string // sources by places, with a symbolic link on the way
 	anyDisk bool
+	passing []blkiodisk.Disk // what it may open of all that there are: each may go at any moment
 }
 
 // reach finds the disks that a container can reach. dockerd's own view comes first:
@@ -57,7 +61,9 @@ func (daemon *Daemon) reach(ctr *container.Container, pid int) (*blkiodisk.Host,
 	if err != nil {
 		return nil, coverage{}, err
 	}
-	r := &reacher{h: h, covered: map[string]bool{}, missed: map[string]string{}}
+	// As it has run, links on the way to the sources of its mounts may be its own.
+	h.Fixed = pid > 0
+	r := &reacher{h: h, covered: map[string]bool{}, missed: map[string]string{}, linked: map[string]string{}}
 	r.ownMounts(ctr)
 	r.devices(ctr)
 	if pid > 0 {
@@ -76,7 +82,7 @@ func (daemon *Daemon) reach(ctr *container.Container, pid int) (*blkiodisk.Host,
 }
 
 func (r *reacher) coverage() coverage {
-	c := coverage{disks: r.disks, anyDisk: r.anyDisk}
+	c := coverage{disks: slices.Concat(r.disks, r.passing), lasting: r.disks, anyDisk: r.anyDisk}
 	slices.SortFunc(c.disks, blkiodisk.Compare)
 	c.disks = slices.Compact(c.disks)
 	for _, place := range slices.Sorted(maps.Keys(r.missed)) {
@@ -125,20 +131,27 @@ func (r *reacher) ownMounts(ctr *container.Container) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is made at start
 		}
+		if errors.Is(err, unix.ELOOP) {
+			r.linked[dest] = mp.Source
+			continue
+		}
 		r.add(dest, disks, err)
 		if mp.Spec.BindOptions != nil && mp.Spec.BindOptions.NonRecursive {
 			continue
 		}
-		source, err := filepath.EvalSymlinks(mp.Source)
-		if err != nil {
-			continue
+		source := filepath.Clean(mp.Source)
+		if !r.h.Fixed {
+			if source, err = filepath.EvalSymlinks(source); err != nil {
+				continue
+			}
 		}
 		for place, m := range top {
 			below, err := filepath.Rel(source, place)
 			if err != nil || below == "." || !filepath.IsLocal(below) {
 				continue
 			}
-			if disks, err := r.h.OfMount(m); err == nil || !withoutDisk[m.FSType] {
+			// It may have come from a container, by propagation.
+			if disks, err := r.h.OfForeignMount(m); err == nil || !withoutDisk[m.FSType] {
 				r.add(filepath.Join(dest, below), disks, err)
 			}
 		}
@@ -194,7 +207,7 @@ func (r *reacher) rule(major, minor uint32, anyMajor, anyMinor bool) {
 	r.anyDisk = true
 	for _, disk := range r.h.All() {
 		if (anyMajor || disk.Major == major) && (anyMinor || disk.Minor == minor) {
-			r.disks = append(r.disks, disk)
+			r.passing = append(r.passing, disk)
 		}
 	}
 }
@@ -229,40 +242,25 @@ func (r *reacher) spec(s *specs.Spec) {
 }
 
 // shown takes what a process of the container sees mounted. It chose the paths in
-// there, so none is looked at: a file system is known by its number, or by another
-// mount of it that dockerd itself sees.
+// there, so none is looked at: a file system is known by its number.
 func (r *reacher) shown(mounts []*mountinfo.Info) {
-	own := map[[2]int]*mountinfo.Info{}
-	for _, m := range r.h.Mounts {
-		own[[2]int{m.Major, m.Minor}] = m
-	}
-	top := map[string]*mountinfo.Info{}
+	top := map[string]*mountinfo.Info{} // the last mount on a place hides the others
 	for _, m := range mounts {
 		top[m.Mountpoint] = m
+		// A process that holds a folder open still reaches what is hidden.
+		disks, err := r.h.OfForeignMount(m)
+		if err == nil {
+			r.disks = append(r.disks, disks...)
+		}
 	}
 	for place, m := range top {
-		if m.Major != 0 {
-			disk, err := r.h.Whole(blkiodisk.Disk{Major: uint32(m.Major), Minor: uint32(m.Minor)})
-			if err != nil {
-				r.add(place, nil, fmt.Errorf("%s: %w", m.FSType, err))
-				continue
-			}
-			r.add(place, []blkiodisk.Disk{disk}, nil)
-			continue
+		if disks, err := r.h.OfForeignMount(m); err == nil || !withoutDisk[m.FSType] {
+			r.add(place, disks, err)
 		}
-		if mine := own[[2]int{m.Major, m.Minor}]; mine != nil {
-			if disks, err := r.h.OfMount(mine); err == nil || !withoutDisk[m.FSType] {
-				r.add(place, disks, err)
-			}
-			continue
-		}
-		switch {
-		case withoutDisk[m.FSType]:
-		case m.FSType == "overlay" || strings.HasPrefix(m.Source, "/dev/"):
-			// Its folders are on what the container reaches anyway.
-			r.add(place, nil, fmt.Errorf("%s: the container mounted it, its disk cannot be told", m.FSType))
-		default:
-			r.add(place, nil, fmt.Errorf("%s: it has no disk of this host", m.FSType))
+	}
+	for place, source := range r.linked {
+		if top[place] == nil {
+			r.add(place, nil, fmt.Errorf("there is a symbolic link in %s, and the container does not show what it has", source))
 		}
 	}
 }

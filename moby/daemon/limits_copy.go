@@ -22,7 +22,9 @@ import (
 // A dockerd of upstream's that starts on our data writes every hostconfig.json anew,
 // without the fields that it does not know. So they are kept a second time, in a file
 // that it leaves alone, and that goes with the container's folder. What hostconfig.json
-// has always counts; the copy does only for a container that has none of the fields.
+// has always counts; the copy does only for a container that has none of the fields, nor
+// the ResourcesVersion that this dockerd writes with each change: a limit that was taken
+// off does not come back.
 
 // limitsCopyFile is in the container's folder, if it has any of the added fields.
 const limitsCopyFile = "limits.json"
@@ -40,11 +42,10 @@ var addedResources = []string{
 // limitsCopy belongs to one container: a copy of a folder, or a container made anew
 // under the same name, is another one.
 type limitsCopy struct {
-	Format           int
-	ID               string
-	Created          time.Time
-	ResourcesVersion uint64
-	Limits           map[string]json.RawMessage // by JSON name
+	Format  int
+	ID      string
+	Created time.Time
+	Limits  map[string]json.RawMessage // by JSON name
 }
 
 // actionLimitsRecovered is the event of a container whose limits another dockerd had
@@ -68,8 +69,7 @@ func storeLimitsCopy(ctr *container.Container) error {
 		return removeIfThere(path)
 	}
 	c := limitsCopy{
-		Format: limitsCopyFormat, ID: ctr.ID, Created: ctr.Created.UTC(),
-		ResourcesVersion: resourcesVersion(ctr.HostConfig), Limits: map[string]json.RawMessage{},
+		Format: limitsCopyFormat, ID: ctr.ID, Created: ctr.Created.UTC(), Limits: map[string]json.RawMessage{},
 	}
 	for _, name := range addedResources {
 		if !namesResource(limits, name) {
@@ -93,29 +93,16 @@ func storeLimitsCopy(ctr *container.Container) error {
 	return atomicwriter.WriteFile(path, data, 0o600)
 }
 
-// withLimitsCopy stores the HostConfig by write, and the copy in the order that lets a
-// crash in between bring back nothing that was taken off: the last field goes from the
-// copy first.
-func withLimitsCopy(ctr *container.Container, write func() error) error {
-	if !namesAny(added(ctr.HostConfig.Resources)) {
-		if err := storeLimitsCopy(ctr); err != nil {
-			return err
-		}
-		return write()
-	}
-	if err := write(); err != nil {
-		return err
-	}
-	return storeLimitsCopy(ctr)
-}
-
-// createLimitsCopy is for a new container, whose HostConfig upstream stores.
-func (daemon *Daemon) createLimitsCopy(ctr *container.Container) {
+// createLimitsCopy is for a new container, whose HostConfig upstream stores. It returns
+// a warning if there is no copy.
+func (daemon *Daemon) createLimitsCopy(ctr *container.Container) []string {
 	ctr.Lock()
 	defer ctr.Unlock()
 	if err := storeLimitsCopy(ctr); err != nil {
-		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("a dockerd without these limits would drop them for good")
+		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warnf("cannot write %s", limitsCopyFile)
+		return []string{fmt.Sprintf("The container's limits are lost if upstream's dockerd is started on this data: %s cannot be written.", limitsCopyFile)}
 	}
+	return nil
 }
 
 // recoverLimits gives a container that was read from disk the limits that another
@@ -126,7 +113,7 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 	if ctr.HostConfig == nil {
 		return
 	}
-	if !namesAny(added(ctr.HostConfig.Resources)) {
+	if ctr.HostConfig.ResourcesVersion == 0 && !namesAny(added(ctr.HostConfig.Resources)) {
 		c, err := readLimitsCopy(ctr)
 		if err != nil {
 			logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
@@ -139,7 +126,8 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 		for name, value := range c.Limits {
 			attributes[name] = string(value)
 		}
-		ctr.HostConfig.ResourcesVersion = max(c.ResourcesVersion, resourcesVersion(ctr.HostConfig)) + 1
+		// Past every version that a client may have seen.
+		ctr.HostConfig.ResourcesVersion = uint64(time.Now().UnixNano())
 		logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
 		daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
 	}

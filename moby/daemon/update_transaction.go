@@ -529,14 +529,13 @@ func (daemon *Daemon) saveHostConfig(ctr *container.Container) error {
 		return err
 	}
 	hostConfig = append(hostConfig, '\n')
-	err = withLimitsCopy(ctr, func() error {
-		// A disk that is full, or read-only, is no trouble if nothing has to change.
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, hostConfig) {
-			return nil
+	// A disk that is full, or read-only, is no trouble if nothing has to change.
+	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, hostConfig) {
+		if err := atomicwriter.WriteFile(path, hostConfig, 0o600); err != nil {
+			return err
 		}
-		return atomicwriter.WriteFile(path, hostConfig, 0o600)
-	})
-	if err != nil {
+	}
+	if err := storeLimitsCopy(ctr); err != nil {
 		return err
 	}
 

@@ -45,6 +45,28 @@ type Host struct {
 	// Bases are folders from which the relative paths in the options of an
 	// overlay may start: whoever mounted it was in one of them.
 	Bases []string
+
+	// Fixed makes OfPath refuse a path with a symbolic link. A container can put one
+	// where a folder was that it can write to.
+	Fixed bool
+
+	// Open is how OfPath opens a path; tests replace it.
+	Open func(path string, fixed bool) (int, error)
+
+	known map[Disk]ofNumber
+}
+
+// ofNumber is what OfPath found for the number of a file system, 0:N.
+type ofNumber struct {
+	disks []Disk
+	err   error
+}
+
+func openPath(path string, fixed bool) (int, error) {
+	if !fixed {
+		return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 }
 
 // NewHost returns the machine as this process sees it at the moment.
@@ -146,12 +168,94 @@ func Parse(s string) (Disk, error) {
 // OfPath returns the disks of the file system that has path, as OfMount does.
 func (h *Host) OfPath(path string) ([]Disk, error) { return h.ofPath(path, 0) }
 
-// OfMount returns the disks that a mount reads and writes. An error says why
-// there is none, and begins with the file system's type.
-func (h *Host) OfMount(m *mountinfo.Info) ([]Disk, error) { return h.ofMount(m, 0) }
+// OfForeignMount returns the disks that a mount reads and writes which a container may
+// have made. Its source and options are what that one wrote, and no path in them is
+// looked at: there may be no answer, ever. Disks are told by number, also by that of a
+// file system which OfPath came upon. An error says why there is none, and begins with
+// the file system's type.
+func (h *Host) OfForeignMount(m *mountinfo.Info) ([]Disk, error) {
+	number := Disk{uint32(m.Major), uint32(m.Minor)}
+	if known, ok := h.known[number]; ok {
+		return known.disks, known.err
+	}
+	disks, err := h.foreign(m, number)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.FSType, err)
+	}
+	return disks, nil
+}
+
+func (h *Host) foreign(m *mountinfo.Info, number Disk) ([]Disk, error) {
+	switch {
+	case number.Major != 0:
+		return h.one(number)
+	case m.FSType == "overlay":
+		// Of another container: the folders are where dockerd has them.
+		for _, base := range h.Bases {
+			for _, option := range splitEscaped(m.VFSOptions, ',') {
+				if dir, ok := strings.CutPrefix(option, "upperdir="); ok && strings.HasPrefix(filepath.Clean(unescape(dir)), base+"/") {
+					return h.ofPath(base, 1)
+				}
+			}
+		}
+	case m.FSType == "btrfs":
+		if d, ok := h.named(m.Source); ok {
+			return h.btrfsOf(d)
+		}
+	case !strings.HasPrefix(m.Source, "/dev/"):
+		return nil, errNoDisk
+	default: // Others that have several devices, such as bcachefs ("a:b").
+		var disks []Disk
+		for _, source := range strings.Split(m.Source, ":") {
+			d, ok := h.named(source)
+			if !ok {
+				return nil, errForeign
+			}
+			more, err := h.one(d)
+			if err != nil {
+				return nil, err
+			}
+			disks = append(disks, more...)
+		}
+		return disks, nil
+	}
+	return nil, errForeign
+}
+
+var (
+	errNoDisk  = errors.New("it has no disk of this host")
+	errForeign = errors.New("another program mounted it, its disk cannot be told")
+)
+
+// named returns the number of a device by its name in /dev, from sysfs alone.
+func (h *Host) named(source string) (Disk, bool) {
+	name, ok := strings.CutPrefix(source, "/dev/")
+	if mapped, isMapped := strings.CutPrefix(name, "mapper/"); isMapped {
+		name = ""
+		files, _ := filepath.Glob(filepath.Join(h.Sys, "block/dm-*/dm/name"))
+		for _, file := range files {
+			if raw, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(raw)) == mapped {
+				name = filepath.Base(filepath.Dir(filepath.Dir(file)))
+			}
+		}
+	}
+	if !ok || name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return Disk{}, false
+	}
+	raw, err := os.ReadFile(filepath.Join(h.Sys, "class/block", name, "dev"))
+	if err != nil {
+		return Disk{}, false
+	}
+	d, err := Parse(strings.TrimSpace(string(raw)))
+	return d, err == nil
+}
 
 func (h *Host) ofPath(path string, depth int) ([]Disk, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	open := h.Open
+	if open == nil {
+		open = openPath
+	}
+	fd, err := open(path, h.Fixed && depth == 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -171,7 +275,12 @@ func (h *Host) ofPath(path string, depth int) ([]Disk, error) {
 	}
 	for _, m := range h.Mounts {
 		if m.ID == id {
-			return h.ofMount(m, depth)
+			disks, err := h.ofMount(m, depth)
+			if h.known == nil {
+				h.known = map[Disk]ofNumber{}
+			}
+			h.known[Disk{uint32(m.Major), uint32(m.Minor)}] = ofNumber{disks, err}
+			return disks, err
 		}
 	}
 	return nil, fmt.Errorf("the mount of %s is not visible to dockerd", path)
@@ -221,7 +330,7 @@ func (h *Host) ofMount(m *mountinfo.Info, depth int) ([]Disk, error) {
 			disks = append(disks, d)
 		}
 	default:
-		err = errors.New("it has no disk of this host")
+		err = errNoDisk
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.FSType, err)
@@ -321,7 +430,11 @@ func (h *Host) btrfs(source string) ([]Disk, error) {
 	if err := unix.Stat(source, &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: source, Err: err}
 	}
-	number := Disk{unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))}
+	return h.btrfsOf(Disk{unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))})
+}
+
+// btrfsOf returns the disks of the btrfs that has this one.
+func (h *Host) btrfsOf(number Disk) ([]Disk, error) {
 	members, err := filepath.Glob(filepath.Join(h.Sys, "fs/btrfs/*/devices/*/dev"))
 	if err != nil {
 		return nil, err

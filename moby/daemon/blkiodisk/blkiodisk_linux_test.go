@@ -97,7 +97,7 @@ func TestOfMount(t *testing.T) {
 		{doc: "overlay of an unknown folder", m: mountinfo.Info{Minor: 45, FSType: "overlay", VFSOptions: "rw,upperdir=x/diff"}, err: "overlay: its folder x/diff cannot be found"},
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
-			got, err := h.OfMount(&tc.m)
+			got, err := h.ofMount(&tc.m, 0)
 			if tc.err != "" {
 				assert.Check(t, is.ErrorContains(err, tc.err))
 				return
@@ -129,7 +129,7 @@ func TestOverlay(t *testing.T) {
 		fmt.Sprintf("ro,lowerdir+=%s/lower1,lowerdir+=%s/lower2", base, base),
 		fmt.Sprintf("ro,lowerdir=%s/lower1::%s/lower2", base, base),
 	} {
-		got, err := h.OfMount(&mountinfo.Info{FSType: "overlay", VFSOptions: options})
+		got, err := h.ofMount(&mountinfo.Info{FSType: "overlay", VFSOptions: options}, 0)
 		assert.NilError(t, err, options)
 		assert.Check(t, is.DeepEqual(got, want), options)
 	}
