@@ -73,7 +73,7 @@ func TestLimitsSurviveAStockDockerd(t *testing.T) {
 		assert.Check(t, is.Equal(has(name), want), name)
 	}
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}}", "runs"), "300")
-	events := d.Must(t, "events", "--since=1h", "--until=0s", "--filter=event=limits_recovered", "--format", "{{.Actor.Attributes.name}} {{.Actor.Attributes.BlkioReadLimit}}")
+	events := pastEvents(t, d, "limits_recovered", "{{.Actor.Attributes.name}} {{.Actor.Attributes.BlkioReadLimit}}")
 	for _, name := range []string{"runs", "stopped", "changed"} {
 		wantWords(t, events, name+" 41943040")
 	}
