@@ -23,11 +23,13 @@ import (
 
 // kills is how often something is killed: KILLS, or a number that fits into a
 // normal test run. SEED makes a run again.
-func kills(t *testing.T) (n int, seed uint64) {
+func kills(t *testing.T) (n int, seed uint64) { return killsOf(t, "KILLS") }
+
+func killsOf(t *testing.T, count string) (n int, seed uint64) {
 	n, seed = 10, uint64(time.Now().UnixNano())
 	for name, set := range map[string]func(uint64){
-		"KILLS": func(v uint64) { n = int(v) },
-		"SEED":  func(v uint64) { seed = v },
+		count:  func(v uint64) { n = int(v) },
+		"SEED": func(v uint64) { seed = v },
 	} {
 		if text := os.Getenv(name); text != "" {
 			v, err := strconv.ParseUint(text, 10, 63)

@@ -413,8 +413,8 @@ func setHostNet(id string, pid int, limits containertypes.Resources) error {
 // container, or puts them into what the runtime is going to be sent. It comes
 // before the runtime, which is more likely to refuse.
 //
-// If it takes an update back (isBack), one endpoint that fails does not keep the
-// others from being put back, and is remembered.
+// If an update is rolled back (isBack), an endpoint that fails keeps neither the others
+// nor the roll-back from being done: it is noted, and tried again for itself.
 func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources, resources *libcontainerdtypes.Resources, isBack bool) error {
 	if !namesNet(update) {
 		return nil
@@ -430,6 +430,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 		err := setHostNet(ctr.ID, pid, limits)
 		if isBack && daemon.netController != nil {
 			daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
+			return nil
 		}
 		return err
 	case mode.IsHost():
@@ -457,20 +458,16 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, ep := range eps {
 		err := setEndpoint(daemon.config(), ep, netSettings(limits))
 		if isBack || err == nil {
 			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, err)
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("network %s: %w", ep.Network(), err))
-			if !isBack {
-				break
-			}
+		if err != nil && !isBack {
+			return fmt.Errorf("network %s: %w", ep.Network(), err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // verifyNetApplied reads back what the runtime did of an update on cgroup v1.

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+// greedy is a command that holds 150 MiB while /ctl/grow is there.
+const greedy = "while true; do if [ -e /ctl/grow ]; then [ -e /dev/shm/x ] || dd if=/dev/zero of=/dev/shm/x bs=1M count=150 2>/dev/null; else rm -f /dev/shm/x; fi; usleep 10000; done"
+
+// clientSet is what one of two clients changes; the other changes the rest.
+type clientSet struct {
+	Memory, MemorySwap, PidsLimit int64
+	RestartPolicy                 struct{ Name string }
+}
+
+// Two clients update a container while dockerd or its runtime is killed, its restart
+// policy changes, and what it uses grows past the old limit as soon as that is raised.
+// Afterwards it has one whole set of each client, the one that it was told of if it
+// was told, and it was not killed to put a limit back.
+func TestUpdateFaultsWithTwoClients(t *testing.T) {
+	d := setup(t)
+	n, seed := killsOf(t, "CLIENT_KILLS")
+	t.Logf("%d faults, SEED=%d", n, seed)
+	random := rand.New(rand.NewPCG(seed, seed))
+	ctl := t.TempDir()
+	grow := filepath.Join(ctl, "grow")
+	t.Cleanup(func() { d.Restart(t) })
+	d.Restart(t, sharedArgs("--live-restore")...)
+	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl:ro", "busybox", "sh", "-c", greedy)
+	pid := d.Inspect(t, "box").State.Pid
+	host := d.HostConfigFile(d.Inspect(t, "box").ID)
+
+	update := func(body any) (status int, message string) {
+		data, err := json.Marshal(body)
+		assert.Check(t, err)
+		r, err := d.TryAPI(http.MethodPost, "/containers/box/update", string(data))
+		if err != nil {
+			return 0, err.Error()
+		}
+		return r.Status, r.Message()
+	}
+	saved := func() (set clientSet, shares int64) {
+		t.Helper()
+		var all struct {
+			clientSet
+			CpuShares int64
+		}
+		readJSON(t, host, &all)
+		return all.clientSet, all.CpuShares
+	}
+	uses := func() int64 {
+		t.Helper()
+		file := "memory.usage_in_bytes"
+		if require.Has("v2") {
+			file = "memory.current"
+		}
+		text, err := d.Cgroup(t, "box").Read(file)
+		assert.NilError(t, err)
+		var n int64
+		_, err = fmt.Sscan(text, &n)
+		assert.NilError(t, err)
+		return n
+	}
+	forward := 0
+	for i := range n {
+		old, oldShares := saved()
+		want := clientSet{Memory: 400*mib + random.Int64N(100)*mib, PidsLimit: 200 + random.Int64N(1000)}
+		want.MemorySwap = want.Memory
+		want.RestartPolicy.Name = []string{"no", "always"}[random.IntN(2)]
+		shares := 200 + random.Int64N(1000)
+		type answer struct {
+			status  int
+			message string
+		}
+		answers := [2]chan answer{make(chan answer, 1), make(chan answer, 1)}
+		for c, body := range []any{want, map[string]int64{"CpuShares": shares}} {
+			go func() {
+				status, message := update(body)
+				answers[c] <- answer{status, message}
+			}()
+		}
+		stop := make(chan struct{})
+		go func() { // as soon as there is room
+			g := d.Cgroup(t, "box")
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+					if text, err := g.Read("memory.max"); err == nil && text == fmt.Sprint(want.Memory) {
+						_ = os.WriteFile(grow, nil, 0o600)
+						return
+					}
+				}
+			}
+		}()
+		time.Sleep(time.Duration(random.Int64N(int64(60 * time.Millisecond))))
+		kind := faults[random.IntN(3)] // those that leave the container running
+		kind.during(t, d, d.Runtimes())
+		a, b := <-answers[0], <-answers[1]
+		time.Sleep(time.Duration(random.Int64N(int64(200 * time.Millisecond)))) // it grows, or not yet
+		if kind.after != nil {
+			kind.after(t, d)
+		}
+		close(stop)
+
+		what := fmt.Sprintf("fault %d, %s, answers %+v %+v", i, kind.name, a, b)
+		state := d.Inspect(t, "box").State
+		assert.Assert(t, state.Running && state.Pid == pid, "%s: the container was killed: %+v", what, state)
+		assert.Equal(t, d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box"), "null", what)
+		s := agree(t, d, "box", false, "")
+		got, gotShares := saved()
+		assert.Equal(t, s, settings{pids: got.PidsLimit, memory: got.Memory}, what)
+		assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "box"), got.RestartPolicy.Name, what)
+		switch {
+		case a.status == http.StatusOK:
+			assert.Equal(t, got, want, what)
+		case a.status != 0:
+			assert.Equal(t, got, old, what)
+		case got != old:
+			assert.Equal(t, got, want, what)
+		}
+		switch {
+		case b.status == http.StatusOK:
+			assert.Equal(t, gotShares, shares, what)
+		case b.status != 0:
+			assert.Equal(t, gotShares, oldShares, what)
+		case gotShares != oldShares:
+			assert.Equal(t, gotShares, shares, what)
+		}
+		if a.status != http.StatusOK && got == want {
+			forward++
+		}
+
+		// Back to the low limit, when nothing holds more.
+		_ = os.Remove(grow)
+		until(t, func() error {
+			if used := uses(); used > 90*mib {
+				return fmt.Errorf("%d bytes are in use", used)
+			}
+			return nil
+		})
+		low := clientSet{Memory: 100 * mib, MemorySwap: 100 * mib, PidsLimit: 100 + random.Int64N(100)}
+		low.RestartPolicy.Name = []string{"no", "always"}[random.IntN(2)]
+		status, message := update(low)
+		assert.Equal(t, status, http.StatusOK, "%s; and then: %s", what, message)
+	}
+	t.Logf("%d times the new set although nobody was told so", forward)
+
+	// The policy of the last set is the one that is acted by.
+	got, _ := saved()
+	assert.NilError(t, unix.Kill(pid, unix.SIGKILL))
+	if got.RestartPolicy.Name == "always" {
+		d.WaitRunning(t, "box", pid)
+		return
+	}
+	time.Sleep(time.Second)
+	assert.Check(t, !d.Inspect(t, "box").State.Running)
+}
