@@ -41,6 +41,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 	d.Restart(t, sharedArgs("--live-restore")...)
 	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl:ro", "busybox", "sh", "-c", greedy)
 	pid := d.Inspect(t, "box").State.Pid
+	g := d.Cgroup(t, "box")
 	host := d.HostConfigFile(d.Inspect(t, "box").ID)
 
 	update := func(body any) (status int, message string) {
@@ -67,7 +68,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 		if require.Has("v2") {
 			file = "memory.current"
 		}
-		text, err := d.Cgroup(t, "box").Read(file)
+		text, err := g.Read(file)
 		assert.NilError(t, err)
 		var n int64
 		_, err = fmt.Sscan(text, &n)
@@ -94,7 +95,6 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 		}
 		stop := make(chan struct{})
 		go func() { // as soon as there is room
-			g := d.Cgroup(t, "box")
 			for {
 				select {
 				case <-stop:
