@@ -17,8 +17,9 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// greedy is a command that holds 150 MiB while /ctl/grow is there.
-const greedy = "while true; do if [ -e /ctl/grow ]; then [ -e /dev/shm/x ] || dd if=/dev/zero of=/dev/shm/x bs=1M count=150 2>/dev/null; else rm -f /dev/shm/x; fi; usleep 10000; done"
+// greedy is a command that holds 150 MiB while /ctl/grow is there, and makes
+// /ctl/small again and again while it does not.
+const greedy = "while true; do if [ -e /ctl/grow ]; then [ -e /dev/shm/x ] || dd if=/dev/zero of=/dev/shm/x bs=1M count=150 2>/dev/null; else rm -f /dev/shm/x; touch /ctl/small; fi; usleep 10000; done"
 
 // clientSet is what one of two clients changes; the other changes the rest.
 type clientSet struct {
@@ -39,7 +40,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 	grow := filepath.Join(ctl, "grow")
 	t.Cleanup(func() { d.Restart(t) })
 	d.Restart(t, sharedArgs("--live-restore")...)
-	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl:ro", "busybox", "sh", "-c", greedy)
+	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl", "busybox", "sh", "-c", greedy)
 	pid := d.Inspect(t, "box").State.Pid
 	g := d.Cgroup(t, "box")
 	host := d.HostConfigFile(d.Inspect(t, "box").ID)
@@ -93,8 +94,9 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 				answers[c] <- answer{status, message}
 			}()
 		}
-		stop := make(chan struct{})
+		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() { // as soon as there is room
+			defer close(stopped)
 			for {
 				select {
 				case <-stop:
@@ -116,6 +118,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 			kind.after(t, d)
 		}
 		close(stop)
+		<-stopped
 
 		what := fmt.Sprintf("fault %d, %s, answers %+v %+v", i, kind.name, a, b)
 		state := d.Inspect(t, "box").State
@@ -147,7 +150,11 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 
 		// Back to the low limit, when nothing holds more.
 		_ = os.Remove(grow)
+		_ = os.Remove(filepath.Join(ctl, "small"))
 		until(t, func() error {
+			if _, err := os.Stat(filepath.Join(ctl, "small")); err != nil {
+				return err
+			}
 			if used := uses(); used > 90*mib {
 				return fmt.Errorf("%d bytes are in use", used)
 			}

@@ -190,13 +190,7 @@ func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
 	}
 	on := lostOn{container: ctr.ID, kind: "blkio"}
 	if err := daemon.limitNewDisks(ctr, tsk, full); err != nil && !hasEnded(context.TODO(), tsk) {
-		reasons := map[string]string{}
-		for _, name := range resourceNames {
-			if namesResource(limits, name) {
-				reasons[name] = err.Error()
-			}
-		}
-		daemon.noteLost(ctr, on, reasons)
+		daemon.noteLost(ctr, on, reasonsFor(limits, err))
 	} else {
 		daemon.noteHolds(ctr, on)
 	}

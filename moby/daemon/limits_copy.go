@@ -127,7 +127,7 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 			attributes[name] = string(value)
 		}
 		// Past every version that a client may have seen.
-		ctr.HostConfig.ResourcesVersion = uint64(time.Now().UnixNano())
+		ctr.HostConfig.ResourcesVersion = uint64(time.Now().UnixMilli())
 		logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
 		daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
 	}

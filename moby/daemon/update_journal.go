@@ -65,7 +65,8 @@ func readJournal(ctr *container.Container) (*updateJournal, error) {
 }
 
 // writeJournal does not wait for the disk: the file has to outlive dockerd, but
-// not the machine.
+// not the machine. What was in it stays until the new one is whole: it may tell of
+// fields that are stuck.
 func writeJournal(ctr *container.Container, j updateJournal) error {
 	j.Boot = bootID()
 	data, err := json.Marshal(j)
@@ -73,8 +74,12 @@ func writeJournal(ctr *container.Container, j updateJournal) error {
 		return err
 	}
 	path := filepath.Join(ctr.Root, journalFile)
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return errors.Join(err, removeIfThere(path))
+	err = os.WriteFile(path+".new", data, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(path+".new"))
 	}
 	return nil
 }

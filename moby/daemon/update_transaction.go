@@ -268,6 +268,9 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 		err = daemon.finish(ctr, stuck, daemon.reasonsOf(ctr, stuck))
 	}
 	if err != nil {
+		if removed := isBeingRemoved(ctr); removed != nil {
+			return 0, removed // and its folder goes, with what would be settled
+		}
 		forward, backErr := daemon.settle(ctr, journal, true)
 		switch {
 		case backErr != nil:
@@ -393,7 +396,15 @@ func lostUpdate(ctr *container.Container) lostOn { return lostOn{container: ctr.
 // forward may be the way; settle tells whether it was. If there is no way for some
 // fields, the container keeps the old set but for them, which are shown as not in
 // force, stay in the journal and are tried again.
-func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, alive bool) (forward bool, _ error) {
+//
+// An error is one of the disk: then the journal stays as it is, and all of its fields
+// are shown and tried again.
+func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, alive bool) (forward bool, err error) {
+	defer func() {
+		if err != nil {
+			daemon.noteLost(ctr, lostUpdate(ctr), reasonsFor(journal.Update, err))
+		}
+	}()
 	old, target := journal.sets()
 	ctr.Lock()
 	tsk, taskErr := ctr.GetRunningTask()
@@ -417,11 +428,11 @@ func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, al
 	if err := daemon.restoreSet(ctr, old); err != nil {
 		return false, err
 	}
-	err := try(journal.Update, old)
-	if err == nil {
+	backErr := try(journal.Update, old)
+	if backErr == nil {
 		return false, daemon.finish(ctr, containertypes.Resources{}, nil)
 	}
-	log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("an update cannot be rolled back")
+	log.G(context.TODO()).WithError(backErr).WithField("container", ctr.ID).Warn("an update cannot be rolled back")
 	if cerrdefs.IsDeadlineExceeded(err) {
 		// Who does not answer would not do so for the other set or for a part.
 		return false, daemon.finish(ctr, journal.Update, reasonsFor(journal.Update, err))

@@ -381,10 +381,18 @@ func (m *modresources) changed(ctx context.Context, t *modresourcesTarget) (bool
 	if err != nil {
 		return false, err
 	}
+	changed := false
+	for _, f := range m.fields {
+		switch f.text(&now.old.Resources) {
+		case f.text(&t.old.Resources):
+		case f.text(&m.wanted):
+			changed = true
+		default:
+			return false, errChangedSince
+		}
+	}
 	t.version = now.version
-	return slices.ContainsFunc(m.fields, func(f resourceField) bool {
-		return f.text(&now.old.Resources) != f.text(&t.old.Resources)
-	}), nil
+	return changed, nil
 }
 
 // putBack gives containers their old values and adds to reason what has come

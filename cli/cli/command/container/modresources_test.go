@@ -558,6 +558,20 @@ func TestModresourcesOtherClients(t *testing.T) {
 			"web: was not put back: another client has changed it since, and it keeps what that one set"))
 		assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(333)))
 	})
+	t.Run("the same, in the container whose change fails", func(t *testing.T) {
+		apiClient := newUpdateClient()
+		apiClient.updateErr = map[string]error{"id-db": errors.New("the kernel said no")}
+		apiClient.inspectErr = func(id string, calls []string) error {
+			if slices.Contains(calls, "update id-db") && apiClient.versions["id-db"] == 0 {
+				apiClient.other("id-db", shares)
+			}
+			return nil
+		}
+		_, _, err := modresourcesCmd(apiClient, "--cpu-shares=512", "web", "db")
+		assert.Check(t, is.ErrorContains(err, "whether db was changed all the same is not known: another client has changed it since"))
+		assert.Check(t, is.Equal(apiClient.containers["id-db"].CPUShares, int64(333)))
+		assert.Check(t, is.Equal(apiClient.containers["id-web"].CPUShares, int64(100)))
+	})
 	t.Run("of a daemon that does not count", func(t *testing.T) {
 		apiClient := newUpdateClient()
 		apiClient.versions = nil
