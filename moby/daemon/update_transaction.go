@@ -433,9 +433,9 @@ func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, al
 		return false, daemon.finish(ctr, containertypes.Resources{}, nil)
 	}
 	log.G(context.TODO()).WithError(backErr).WithField("container", ctr.ID).Warn("an update cannot be rolled back")
-	if cerrdefs.IsDeadlineExceeded(err) {
+	if cerrdefs.IsDeadlineExceeded(backErr) {
 		// Who does not answer would not do so for the other set or for a part.
-		return false, daemon.finish(ctr, journal.Update, reasonsFor(journal.Update, err))
+		return false, daemon.finish(ctr, journal.Update, reasonsFor(journal.Update, backErr))
 	}
 	if !target.is(old) {
 		if err := daemon.restoreSet(ctr, target); err != nil {

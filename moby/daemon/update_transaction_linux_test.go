@@ -151,6 +151,15 @@ func TestUpdateTransaction(t *testing.T) {
 		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
 		assert.Check(t, !isPending(c))
 	})
+	t.Run("a runtime that does not answer is not asked for each set and field", func(t *testing.T) {
+		d, c := stoppedContainer(t, old)
+		tsk := failing(c)
+		tsk.refuse = func(*libcontainerdtypes.Resources) error { return errdefs.Deadline(errors.New("too late")) }
+		assert.Check(t, is.ErrorContains(set(d, c, changed), "too late"))
+		assert.Check(t, is.Len(tsk.updates, 2), "the update and the way back")
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 2))
+		assert.Check(t, isPending(c))
+	})
 	t.Run("a new value for what is stuck", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		tsk := failing(c)
