@@ -37,6 +37,8 @@ func (*Daemon) updateNet(*container.Container, libcontainerdtypes.Task, containe
 	return nil
 }
 
+func namesNet(containertypes.Resources) bool { return false }
+
 func (*Daemon) hasEndpoint(*container.Container, string) bool { return false }
 
 func (*Daemon) verifyNetApplied(*container.Container, libcontainerdtypes.Task, containertypes.Resources) error {
