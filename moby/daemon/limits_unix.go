@@ -8,14 +8,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/network"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork/netlabel"
 	"github.com/docker/docker/libnetwork/netlimit"
@@ -127,17 +131,25 @@ func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) 
 
 // verifyCreated refuses what only the parts of a request together tell. config has
 // got what the image says.
-func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+func (daemon *Daemon) verifyCreated(params backend.ContainerCreateConfig) error {
+	config, hostConfig := params.Config, params.HostConfig
 	if err := verifyHasNetwork(config, hostConfig); err != nil {
 		return err
 	}
 	daemonCfg := daemon.config()
-	if mode := hostConfig.NetworkMode; mode.IsBridge() || mode.IsUserDefined() {
-		if n, err := daemon.FindNetwork(mode.NetworkName()); err == nil {
-			limits := netLimits(hostConfig.Resources)
-			if err := checkNetRates(n.DriverOptions(), daemonCfg.MTU, limits); err != nil {
-				return fmt.Errorf("%s cannot be enforced on network %s: %w", limitFlags(limits), n.Name(), err)
-			}
+	limits := netLimits(hostConfig.Resources)
+	if flags := limitFlags(limits); flags != "" {
+		var networks []string
+		if mode := hostConfig.NetworkMode; isDefaultBridge(mode) {
+			networks = []string{network.DefaultNetwork}
+		} else if mode.IsUserDefined() {
+			networks = []string{mode.NetworkName()}
+		}
+		if params.NetworkingConfig != nil {
+			networks = slices.AppendSeq(networks, maps.Keys(params.NetworkingConfig.EndpointsConfig))
+		}
+		if err := daemon.checkNetworks(networks, limits); err != nil {
+			return fmt.Errorf("%s cannot be enforced: %w", flags, err)
 		}
 	}
 	return daemon.verifyGPUDevices(daemonCfg, config, hostConfig)
@@ -172,12 +184,12 @@ func (daemon *Daemon) startLimits(ctx context.Context, ctr *container.Container,
 
 // createWarnings says what the limits of a new container do not cover.
 func (daemon *Daemon) createWarnings(ctr *container.Container) []string {
-	return append(daemon.blkioWarnings(ctr, 0), daemon.gpuWarnings(ctr)...)
+	return slices.Concat(daemon.blkioWarnings(ctr, 0), daemon.gpuWarnings(ctr), netWarnings(ctr.HostConfig.Resources), forwardWarnings(ctr.HostConfig))
 }
 
 // updateWarnings says the same of a container that was updated.
 func (daemon *Daemon) updateWarnings(name string, update *containertypes.HostConfig) []string {
-	if update == nil || limitFlags(blkioLimits(update.Resources)) == "" && !namesGPU(gpuLimits(update.Resources)) {
+	if update == nil || limitFlags(blkioLimits(update.Resources)) == "" && !namesGPU(gpuLimits(update.Resources)) && len(update.NetPriorities) == 0 {
 		return nil
 	}
 	ctr, err := daemon.GetContainer(name)
@@ -194,5 +206,5 @@ func (daemon *Daemon) updateWarnings(name string, update *containertypes.HostCon
 		more, _ := daemon.judgeGPUUpdate(ctr, ctr.Pid, limits)
 		warnings = append(warnings, more...)
 	}
-	return warnings
+	return append(warnings, netWarnings(update.Resources)...)
 }

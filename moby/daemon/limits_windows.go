@@ -5,6 +5,7 @@ package daemon
 import (
 	"fmt"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
@@ -36,7 +37,8 @@ func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes
 	return func() error { return nil }, nil
 }
 
-func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+func (daemon *Daemon) verifyCreated(params backend.ContainerCreateConfig) error {
+	config, hostConfig := params.Config, params.HostConfig
 	return verifyHasNetwork(config, hostConfig)
 }
 

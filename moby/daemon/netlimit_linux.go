@@ -4,8 +4,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -16,14 +19,17 @@ import (
 
 	"github.com/containerd/containerd/v2/core/containers"
 	coci "github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork"
-	"github.com/docker/docker/libnetwork/iptables"
+	"github.com/docker/docker/libnetwork/drivers/bridge"
+	"github.com/docker/docker/libnetwork/netlabel"
 	"github.com/docker/docker/libnetwork/netlimit"
+	"github.com/docker/docker/libnetwork/types"
 	"github.com/docker/docker/pkg/sysinfo"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -31,10 +37,18 @@ import (
 
 // What enforces the network limits of a container depends on its network:
 //
-//	bridge     netlimit.Begin, or Set, for each endpoint, before the container's program runs
-//	host, v1   net_cls.classid and net_prio.ifpriomap, written by the runtime
+//	bridge     the netlimit.Limiter, for each endpoint, before the container's program runs
+//	host, v1   net_cls.classid and net_prio.ifpriomap, written by the runtime, or by
+//	           dockerd for an interface that comes later
 //	host, v2   netlimit.SetCgroup
 //	others     nothing: refused
+
+// netState is dockerd's own of network limits.
+type netState struct {
+	limiter *netlimit.Limiter // nil if dockerd is rootless or has no networks
+}
+
+var netProber netlimit.Prober
 
 // verifyNet refuses network limits that this host cannot enforce, or not for
 // the network that the container is created with.
@@ -46,7 +60,7 @@ func verifyNet(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sy
 		return nil
 	}
 	if err := canEnforceNet(daemonCfg, hostConfig.NetworkMode, limits, sysInfo.CgroupUnified); err != nil {
-		return fmt.Errorf("%s cannot be enforced: %w", flags, err)
+		return &errNotJustNow{fmt.Errorf("%s cannot be enforced: %w", flags, err)}
 	}
 	return nil
 }
@@ -55,11 +69,6 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 	if daemonCfg.IsRootless() {
 		return errors.New("a rootless daemon has no rights on the host's interfaces and cgroups; run dockerd as root")
 	}
-	for _, p := range limits.NetPriorities {
-		if _, err := net.InterfaceByName(p.Interface); err != nil {
-			return fmt.Errorf("the host has no interface %s", p.Interface)
-		}
-	}
 	rates := limits.NetEgressRate != nil || limits.NetIngressRate != nil
 	classes := limits.NetClassID != nil || len(limits.NetPriorities) > 0
 	switch {
@@ -67,6 +76,8 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 		return errors.New("the container has no network (--network=none)")
 	case mode.IsContainer():
 		return fmt.Errorf("the container uses the network of another one (--network=%s); limit that one", mode)
+	case isDefaultBridge(mode) && daemonCfg.DisableBridge:
+		return errors.New("the container has no network: dockerd runs with --bridge=none; use a network of your own")
 	case mode.IsHost() && rates:
 		return errors.New("a container that uses the host's interfaces (--network=host) has none of its own to keep to a rate; use a bridge network")
 	}
@@ -82,17 +93,19 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 			needHierarchy("net_prio", len(limits.NetPriorities) > 0),
 		)
 	}
-	if classes && !daemonCfg.EnableIPTables {
-		return errors.New("for a bridge network it takes an iptables rule, and dockerd runs with --iptables=false")
-	}
-	abilities := netlimit.Probe()
+	abilities := netProber.Probe()
 	if rates && abilities.Rates != nil {
 		return fmt.Errorf("this host cannot limit rates: %w", abilities.Rates)
 	}
 	if classes && abilities.Class != nil {
-		return fmt.Errorf("this host cannot classify packets, which takes iptables and the kernel's xt_CLASSIFY and xt_comment: %w", abilities.Class)
+		return fmt.Errorf("this host cannot classify packets: %w", abilities.Class)
 	}
 	return nil
+}
+
+// isDefaultBridge tells whether a container with this mode is on dockerd's own network.
+func isDefaultBridge(mode containertypes.NetworkMode) bool {
+	return mode == "" || mode.IsDefault() || mode.IsBridge()
 }
 
 // needHierarchy says how to get a cgroup v1 hierarchy that is not mounted. It
@@ -167,15 +180,44 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	if err == nil && pid != 0 && mode.IsHost() && !cgroupV2 {
 		err = needOwnCgroups(ctr.ID, pid, netLimits(update))
 	}
-	for _, name := range networks {
-		if n, findErr := daemon.FindNetwork(name); err == nil && findErr == nil {
-			if err = canEnforceOn(n); err == nil && n.Type() == "bridge" {
-				err = checkNetRates(n.DriverOptions(), daemon.config().MTU, netLimits(limits))
-			}
-		}
+	if err == nil {
+		err = daemon.checkNetworks(networks, limits)
 	}
 	if err != nil {
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err)))
+	}
+	return nil
+}
+
+// checkNetworks refuses limits on one of a container's networks.
+func (daemon *Daemon) checkNetworks(networks []string, limits containertypes.Resources) error {
+	for _, name := range networks {
+		n, err := daemon.FindNetwork(name)
+		if err != nil {
+			continue
+		}
+		if err := canEnforceOn(n); err != nil {
+			return err
+		}
+		if n.Type() == "bridge" {
+			if err := checkNetRates(n.DriverOptions(), daemon.config().MTU, limits); err != nil {
+				return fmt.Errorf("network %s: %w", n.Name(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkConnect refuses to give a limited container that does not run a network on
+// which it could not start.
+func (daemon *Daemon) checkConnect(ctr *container.Container, n *libnetwork.Network) error {
+	limits := netLimits(ctr.HostConfig.Resources)
+	flags := limitFlags(limits)
+	if flags == "" {
+		return nil
+	}
+	if err := daemon.checkNetworks([]string{n.Name()}, limits); err != nil {
+		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
 	}
 	return nil
 }
@@ -246,7 +288,8 @@ func withNet(daemon *Daemon, daemonCfg *configStore, c *container.Container) coc
 			return err
 		}
 		if c.HostConfig.NetworkMode.IsHost() && !sysInfo.CgroupUnified {
-			s.Linux.Resources.Network = specNetwork(netLimits(c.HostConfig.Resources), nil)
+			limits, _ := withoutMissing(netLimits(c.HostConfig.Resources))
+			s.Linux.Resources.Network = specNetwork(limits, nil)
 		}
 		return nil
 	}
@@ -269,25 +312,76 @@ func specNetwork(limits containertypes.Resources, gone map[string]uint32) *specs
 	return n
 }
 
+// withoutMissing leaves out the priorities for interfaces that the host does not have
+// now, and says which. They get theirs when they come.
+func withoutMissing(limits containertypes.Resources) (containertypes.Resources, error) {
+	var there []containertypes.NetPriority
+	var missing []string
+	for _, p := range limits.NetPriorities {
+		if _, err := net.InterfaceByName(p.Interface); err == nil {
+			there = append(there, p)
+		} else {
+			missing = append(missing, p.Interface)
+		}
+	}
+	limits.NetPriorities = there
+	if len(missing) == 0 {
+		return limits, nil
+	}
+	return limits, &netlimit.Error{Class: &netlimit.MissingError{Interfaces: missing}}
+}
+
+// netWarnings says what is in force only later.
+func netWarnings(limits containertypes.Resources) (warnings []string) {
+	if _, err := withoutMissing(limits); err != nil {
+		warnings = append(warnings, fmt.Sprintf("--net-prio: %v; it is in force when the interface comes", err))
+	}
+	return warnings
+}
+
+// forwardWarnings says what a class means for a container that is told to forward
+// what others send.
+func forwardWarnings(hostConfig *containertypes.HostConfig) (warnings []string) {
+	limits := netLimits(hostConfig.Resources)
+	if hostConfig.NetworkMode.IsHost() || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(hostConfig.Sysctls)) {
+		if value := hostConfig.Sysctls[name]; value == "1" && (strings.HasSuffix(name, ".forwarding") || name == "net.ipv4.ip_forward") {
+			warnings = append(warnings, fmt.Sprintf("%s: a container with %s may send only from its own addresses: what it forwards for others without NAT is refused with ICMP \"administratively prohibited\"; limit the senders instead", name, limitFlags(limits)))
+		}
+	}
+	return warnings
+}
+
 // endpointLimits are the limits of the endpoints of a container that is being
 // started, while they are being set. It is known to a context.
-type endpointLimits struct{ waits []func() error }
+type endpointLimits struct {
+	begun []begunEndpoint
+}
+
+type begunEndpoint struct {
+	on   lostOn
+	wait func() error
+}
 
 type endpointLimitsKey struct{}
 
 // beginEndpoints returns the context to connect a container with whose program
 // does not run yet, and a function that then waits until its limits are in force.
-func beginEndpoints(ctx context.Context) (context.Context, func() error) {
+func (daemon *Daemon) beginEndpoints(ctx context.Context, ctr *container.Container) (context.Context, func() error) {
 	limits := &endpointLimits{}
 	return context.WithValue(ctx, endpointLimitsKey{}, limits), func() error {
-		netlimit.Settle()
 		var errs []error
-		for _, wait := range limits.waits {
-			errs = append(errs, wait())
+		for _, e := range limits.begun {
+			errs = append(errs, e.wait())
 		}
 		if err := errors.Join(errs...); err != nil {
 			// Without these words a restart policy tries again and again.
-			return fmt.Errorf("%s: %w", errSetupNetworking, err)
+			return fmt.Errorf("%s: %w", errSetupNetworking, &errNotJustNow{err})
+		}
+		for _, e := range limits.begun {
+			daemon.noteNet(ctr, e.on, netLimits(ctr.HostConfig.Resources), daemon.net.limiter.Lost(e.on.endpoint))
 		}
 		return nil
 	}
@@ -295,8 +389,12 @@ func beginEndpoints(ctx context.Context) (context.Context, func() error) {
 
 // limitEndpoint is called when an endpoint is made. No packet of the container's
 // program goes without: a container that runs is not in it yet, and one that is
-// being started waits for what [beginEndpoints] returned.
+// being started waits for what [Daemon.beginEndpoints] returned.
 func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) error {
+	limiter := daemon.net.limiter
+	if limiter == nil {
+		return nil
+	}
 	limits := netLimits(ctr.HostConfig.Resources)
 	flags := limitFlags(limits)
 	refused := func(err error) error {
@@ -305,24 +403,22 @@ func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Containe
 		}
 		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
 	}
-	starting, _ := ctx.Value(endpointLimitsKey{}).(*endpointLimits)
-	if starting == nil {
-		netlimit.Settle()
+	e := daemon.limitedEndpoint(ctr, n, ep)
+	if err := limiter.Claim(e.ID, e.Addrs); err != nil {
+		log.G(ctx).WithError(err).WithField("container", ctr.ID).Warn("the network class of a container that had this address before could not be removed")
 	}
 	if flags == "" {
 		return nil
 	}
+	starting, _ := ctx.Value(endpointLimitsKey{}).(*endpointLimits)
 	err := canEnforceOn(n)
 	if err == nil && n.Type() == "bridge" {
-		e := limitedEndpoint(ep)
-		s := netSettings(limits)
-		switch err = canSet(daemon.config(), e, s); {
-		case err != nil:
-		case starting != nil:
-			wait := netlimit.Begin(e, s)
-			starting.waits = append(starting.waits, func() error { return refused(wait()) })
-		default:
-			err = netlimit.Set(e, s)
+		s, on := netSettings(limits), lostOn{container: ctr.ID, kind: "net", endpoint: e.ID, network: n.Name()}
+		if starting != nil {
+			wait := limiter.Begin(e, s)
+			starting.begun = append(starting.begun, begunEndpoint{on, func() error { return refused(wait()) }})
+		} else if err = limiter.Set(e, s); err == nil {
+			daemon.noteNet(ctr, on, limits, limiter.Lost(e.ID))
 		}
 	}
 	if err != nil && ctr.State.Running {
@@ -332,35 +428,83 @@ func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Containe
 	return refused(err)
 }
 
-func setEndpoint(daemonCfg *configStore, ep *libnetwork.Endpoint, s netlimit.Settings) error {
-	e := limitedEndpoint(ep)
-	if err := canSet(daemonCfg, e, s); err != nil {
+// limitPorts gives what docker-proxy sends for a container the container's class. It
+// is called when ports may have been published, by whichever endpoint.
+func (daemon *Daemon) limitPorts(ctr *container.Container) {
+	limits := netLimits(ctr.HostConfig.Resources)
+	if daemon.net.limiter == nil || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
+		return
+	}
+	eps, err := daemon.bridgeEndpoints(ctr)
+	if err != nil {
+		return
+	}
+	for _, ep := range eps {
+		err := daemon.net.limiter.SetPorts(ep.ID(), proxiedPorts(ep))
+		if err != nil {
+			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, err)
+		}
+	}
+}
+
+// proxiedPorts are the ports on the host that an endpoint has published.
+func proxiedPorts(ep *libnetwork.Endpoint) (ports []netlimit.Port) {
+	info, err := ep.DriverInfo()
+	if err != nil {
+		return nil
+	}
+	bindings, _ := info[netlabel.PortMap].([]types.PortBinding)
+	for _, b := range bindings {
+		if b.HostPort == 0 {
+			continue
+		}
+		addr, _ := netip.AddrFromSlice(b.HostIP)
+		ports = append(ports, netlimit.Port{Addr: addr.Unmap(), Proto: uint8(b.Proto), Port: b.HostPort})
+	}
+	return ports
+}
+
+func (daemon *Daemon) setEndpoint(ctr *container.Container, ep *libnetwork.Endpoint, s netlimit.Settings) error {
+	if daemon.net.limiter == nil {
+		return errors.New("dockerd has no networks yet")
+	}
+	n, err := daemon.netController.NetworkByName(ep.Network())
+	if err != nil {
 		return err
 	}
-	return netlimit.Set(e, s)
+	return daemon.net.limiter.Set(daemon.limitedEndpoint(ctr, n, ep), s)
 }
 
-func canSet(daemonCfg *configStore, e netlimit.Endpoint, s netlimit.Settings) error {
-	classifies := s.Class != 0 || len(s.Priorities) > 0
-	if classifies && !daemonCfg.EnableIP6Tables && slices.ContainsFunc(e.Addrs, netip.Addr.Is6) {
-		return errors.New("for the IPv6 address it takes an ip6tables rule, and dockerd runs with --ip6tables=false")
+func (daemon *Daemon) limitedEndpoint(ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) netlimit.Endpoint {
+	e := netlimit.Endpoint{ID: ep.ID(), Ports: proxiedPorts(ep), Bridge: bridgeName(n)}
+	if sb, err := daemon.netController.GetSandbox(ctr.ID); err == nil {
+		e.NetNS = sb.Key()
 	}
-	return nil
-}
-
-func limitedEndpoint(ep *libnetwork.Endpoint) netlimit.Endpoint {
-	e := netlimit.Endpoint{ID: ep.ID()}
-	if iface := ep.Iface(); iface != nil {
-		for _, a := range []*net.IPNet{iface.Address(), iface.AddressIPv6()} {
-			if a == nil {
-				continue
-			}
-			if addr, ok := netip.AddrFromSlice(a.IP); ok {
-				e.Addrs = append(e.Addrs, addr.Unmap())
-			}
+	iface := ep.Iface()
+	if iface == nil {
+		return e
+	}
+	e.MAC = iface.MacAddress().String()
+	for _, a := range append([]*net.IPNet{iface.Address(), iface.AddressIPv6()}, iface.LinkLocalAddresses()...) {
+		if a == nil {
+			continue
+		}
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			e.Addrs = append(e.Addrs, addr.Unmap())
 		}
 	}
 	return e
+}
+
+// bridgeName is how the bridge driver calls the bridge of a network.
+func bridgeName(n *libnetwork.Network) string {
+	if n.Type() != "bridge" {
+		return ""
+	}
+	if name := n.DriverOptions()[bridge.BridgeName]; name != "" {
+		return name
+	}
+	return "br-" + n.ID()[:12]
 }
 
 // bridgeEndpoints returns the endpoints of a running container that can be
@@ -392,8 +536,16 @@ func (daemon *Daemon) startNet(ctr *container.Container, tsk libcontainerdtypes.
 	if daemon.RawSysInfo().CgroupUnified {
 		err = setHostNet(ctr.ID, pid, limits)
 	} else {
-		err = verifyHostNet(ctr.ID, pid, limits)
+		there, missing := withoutMissing(limits)
+		if err = verifyHostNet(ctr.ID, pid, there); err == nil {
+			err = missing
+		}
 	}
+	if isMissing(err) {
+		daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
+		return nil
+	}
+	daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, nil)
 	if err != nil {
 		return errdefs.System(fmt.Errorf("%s cannot be enforced: %w", limitFlags(limits), err))
 	}
@@ -405,9 +557,16 @@ func setHostNet(id string, pid int, limits containertypes.Resources) error {
 	if err != nil {
 		return err
 	}
-	s := netSettings(limits)
-	return netlimit.SetCgroup(dir, s.Class, s.Priorities)
+	there, missing := withoutMissing(limits)
+	s := netSettings(there)
+	if err := netlimit.SetCgroup(dir, s.Class, s.Priorities); err != nil {
+		return err
+	}
+	return missing
 }
+
+// isMissing tells whether err is only of interfaces that the host does not have now.
+func isMissing(err error) bool { return errors.As(err, new(*netlimit.MissingError)) }
 
 // updateNet applies the network limits that update names to a running
 // container, or puts them into what the runtime is going to be sent. It comes
@@ -428,7 +587,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	switch mode := ctr.HostConfig.NetworkMode; {
 	case mode.IsHost() && daemon.RawSysInfo().CgroupUnified:
 		err := setHostNet(ctr.ID, pid, limits)
-		if isBack && daemon.netController != nil {
+		if (isBack || err == nil || isMissing(err)) && daemon.netController != nil {
 			daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
 			return nil
 		}
@@ -445,12 +604,19 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 				return err
 			}
 		}
+		named, missing := withoutMissing(named)
+		if named.NetPriorities == nil && update.NetPriorities != nil {
+			named.NetPriorities = []containertypes.NetPriority{}
+		}
 		resources.Network = specNetwork(named, gone)
+		if update.NetPriorities != nil {
+			daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, missing)
+		}
 		return nil
 	case mode.IsNone(), mode.IsContainer():
 		return nil
 	}
-	if daemon.netController == nil {
+	if daemon.net.limiter == nil {
 		// At start-up; restoreNet comes when there are networks.
 		return nil
 	}
@@ -459,9 +625,9 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 		return err
 	}
 	for _, ep := range eps {
-		err := setEndpoint(daemon.config(), ep, netSettings(limits))
+		err := daemon.setEndpoint(ctr, ep, netSettings(limits))
 		if isBack || err == nil {
-			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, err)
+			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, errors.Join(err, daemon.net.limiter.Lost(ep.ID())))
 		}
 		if err != nil && !isBack {
 			return fmt.Errorf("network %s: %w", ep.Network(), err)
@@ -476,7 +642,32 @@ func (daemon *Daemon) verifyNetApplied(ctr *container.Container, tsk libcontaine
 	if !namesNet(update) || !ctr.HostConfig.NetworkMode.IsHost() || daemon.RawSysInfo().CgroupUnified {
 		return nil
 	}
-	return verifyHostNet(ctr.ID, int(tsk.Pid()), update)
+	there, _ := withoutMissing(update)
+	return verifyHostNet(ctr.ID, int(tsk.Pid()), there)
+}
+
+// setHostPriorities writes the priorities of a running container in the host's
+// network on cgroup v1, for interfaces that were not there when the runtime did.
+func setHostPriorities(id string, pid int, limits containertypes.Resources) error {
+	there, missing := withoutMissing(limits)
+	if len(there.NetPriorities) != 0 {
+		dir, v2, err := containerCgroupDir(id, pid, "net_prio")
+		if err == nil && v2 {
+			err = errors.New("the container has no net_prio cgroup")
+		}
+		if err != nil {
+			return err
+		}
+		for _, p := range there.NetPriorities {
+			if err := os.WriteFile(filepath.Join(dir, "net_prio.ifpriomap"), fmt.Appendf(nil, "%s %d", p.Interface, p.Priority), 0); err != nil {
+				return err
+			}
+		}
+	}
+	if err := verifyHostNet(id, pid, there); err != nil {
+		return err
+	}
+	return missing
 }
 
 // verifyHostNet compares net_cls.classid and net_prio.ifpriomap with what r
@@ -560,13 +751,15 @@ func hostPriorities(id string, pid int) (map[string]uint32, error) {
 // which may differ after a crash in the middle of an update, and removes what
 // containers left behind that did not.
 func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
-	cfg := daemon.config()
-	if cfg.IsRootless() {
+	if daemon.config().IsRootless() {
 		return
 	}
-	if cfg.EnableIPTables {
-		iptables.OnReloaded(daemon.replayNet)
+	limiter, err := netlimit.New(daemon.netOwner())
+	if err != nil {
+		log.G(context.TODO()).WithError(err).Error("network limits cannot be enforced")
+		return
 	}
+	daemon.net.limiter = limiter
 	var live []netlimit.Limited
 	for _, c := range containers {
 		c.Lock()
@@ -583,17 +776,60 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 			continue
 		}
 		for _, ep := range eps {
-			live = append(live, netlimit.Limited{Endpoint: limitedEndpoint(ep), Settings: netSettings(limits)})
+			if n, err := daemon.netController.NetworkByName(ep.Network()); err == nil {
+				live = append(live, netlimit.Limited{Endpoint: daemon.limitedEndpoint(c, n, ep), Settings: netSettings(limits)})
+			}
 		}
 	}
-	errs := netlimit.Sync(live)
+	errs := limiter.Sync(live)
 	for _, c := range containers {
 		daemon.noteNetErrors(c, errs)
 	}
+	if err := limiter.Run(daemon.netChanged, daemon.interfacesSeen); err != nil {
+		log.G(context.TODO()).WithError(err).Error("what other programs do to network limits will not be seen")
+	}
+}
+
+// netOwner tells the dockerds of one network namespace apart.
+func (daemon *Daemon) netOwner() string {
+	sum := sha256.Sum256([]byte(daemon.root))
+	return hex.EncodeToString(sum[:4])
 }
 
 // stopNet is called when dockerd has let go of its containers.
-func (daemon *Daemon) stopNet() { netlimit.Wait() }
+func (daemon *Daemon) stopNet() {
+	if daemon.net.limiter != nil {
+		daemon.net.limiter.Close()
+	}
+}
+
+// netLimitEndpoints is for inspect: what the kernel has.
+func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []containertypes.NetLimitEndpoint) {
+	if daemon.net.limiter == nil || daemon.netController == nil || !ctr.State.Running || limitFlags(netLimits(ctr.HostConfig.Resources)) == "" {
+		return nil
+	}
+	eps, err := daemon.bridgeEndpoints(ctr)
+	if err != nil {
+		return nil
+	}
+	for _, ep := range eps {
+		n, err := daemon.netController.NetworkByName(ep.Network())
+		if err != nil {
+			continue
+		}
+		s, err := daemon.net.limiter.Show(daemon.limitedEndpoint(ctr, n, ep))
+		if err != nil {
+			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("network limits could not be read")
+			continue
+		}
+		e := containertypes.NetLimitEndpoint{Network: ep.Network(), Interface: s.Interface, EgressRate: s.Egress, IngressRate: s.Ingress, ClassID: s.Class}
+		for _, name := range slices.Sorted(maps.Keys(s.Priorities)) {
+			e.Priorities = append(e.Priorities, containertypes.NetPriority{Interface: name, Priority: s.Priorities[name]})
+		}
+		shown = append(shown, e)
+	}
+	return shown
+}
 
 // netResourceLimits tells by what class and rate are enforced, on the networks
 // of this host that can do it at all.
@@ -607,7 +843,7 @@ func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
 	var backends []string
 	onBridge, onHost := obstacle("bridge", byClass), obstacle("host", byClass)
 	if onBridge == nil {
-		backends = append(backends, "iptables (bridge networks)")
+		backends = append(backends, "nftables (bridge networks)")
 	}
 	switch {
 	case onHost != nil:

@@ -31,13 +31,13 @@ func TestVerifyNet(t *testing.T) {
 		{name: "host v2", mode: "host", v2: true, r: containertypes.Resources{NetClassID: &class}},
 		{name: "both, host v2", mode: "host", v2: true, r: containertypes.Resources{NetClassID: &class, NetPriorities: lo}, err: "use one of them"},
 		{name: "both, bridge", mode: "bridge", r: containertypes.Resources{NetClassID: &class, NetPriorities: lo}, err: "use one of them"},
-		{name: "no interface", mode: "host", v2: true, r: containertypes.Resources{NetPriorities: []containertypes.NetPriority{{Interface: "nosuch0"}}}, err: "the host has no interface nosuch0"},
-		{name: "no iptables", mode: "bridge", r: containertypes.Resources{NetClassID: &class}, edit: func(c *config.Config) { c.EnableIPTables = false }, err: "--iptables=false"},
+		{name: "no interface", mode: "host", v2: true, r: containertypes.Resources{NetPriorities: []containertypes.NetPriority{{Interface: "nosuch0"}}}},
+		{name: "no bridge", mode: "bridge", r: containertypes.Resources{NetClassID: &class}, edit: func(c *config.Config) { c.DisableBridge = true }, err: "--bridge=none"},
+		{name: "no default bridge", mode: "default", r: containertypes.Resources{NetClassID: &class}, edit: func(c *config.Config) { c.DisableBridge = true }, err: "--bridge=none"},
 		{name: "rootless", mode: "bridge", r: containertypes.Resources{NetEgressRate: &rate}, edit: func(c *config.Config) { c.Rootless = true }, err: "rootless"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := &configStore{}
-			cfg.EnableIPTables = true
 			if tc.edit != nil {
 				tc.edit(&cfg.Config)
 			}

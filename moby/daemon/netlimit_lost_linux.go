@@ -67,24 +67,62 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 	switch {
 	case !running || mode.IsNone() || mode.IsContainer():
 	case mode.IsHost():
-		if daemon.RawSysInfo().CgroupUnified {
+		if !namesNet(limits) {
+			note("", "host", nil)
+		} else if daemon.RawSysInfo().CgroupUnified {
 			note("", "host", setHostNet(ctr.ID, pid, limits))
+		} else {
+			note("", "host", setHostPriorities(ctr.ID, pid, limits))
 		}
 	default:
 		eps, err := daemon.bridgeEndpoints(ctr)
 		note("", "", err)
 		for _, ep := range eps {
-			note(ep.ID(), ep.Network(), setEndpoint(daemon.config(), ep, netSettings(limits)))
+			err := daemon.setEndpoint(ctr, ep, netSettings(limits))
+			if err == nil {
+				err = daemon.net.limiter.Lost(ep.ID())
+			}
+			note(ep.ID(), ep.Network(), err)
 		}
 	}
 	return tried
 }
 
-// replayNet is called after a reload of firewalld.
-func (daemon *Daemon) replayNet() {
-	errs := netlimit.Replay()
+// netChanged is called when limits of endpoints were lost, or hold again, by the hand
+// of another program or because an attempt of the limiter's own succeeded.
+func (daemon *Daemon) netChanged(changes []netlimit.Change) {
+	byEndpoint := map[string][]netlimit.Change{}
+	for _, c := range changes {
+		byEndpoint[c.Endpoint] = append(byEndpoint[c.Endpoint], c)
+	}
 	for _, ctr := range daemon.containers.List() {
-		daemon.noteNetErrors(ctr, errs)
+		eps, err := daemon.bridgeEndpoints(ctr)
+		if err != nil {
+			continue
+		}
+		for _, ep := range eps {
+			for _, c := range byEndpoint[ep.ID()] {
+				// Without the container's lock: an update that holds it may be what
+				// waits for the limiter.
+				on := lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}
+				daemon.noteNet(ctr, on, netLimits(ctr.HostConfig.Resources), c.Err)
+			}
+		}
+	}
+}
+
+// interfacesSeen puts the priorities of containers in the host's network in force on
+// interfaces that have come.
+func (daemon *Daemon) interfacesSeen(names map[string]bool) {
+	for _, ctr := range daemon.containers.List() {
+		limits := netLimits(ctr.HostConfig.Resources)
+		if !ctr.HostConfig.NetworkMode.IsHost() || !slices.ContainsFunc(limits.NetPriorities, func(p containertypes.NetPriority) bool { return names[p.Interface] }) {
+			continue
+		}
+		go func() {
+			defer lockUpdates(ctr.ID)()
+			daemon.applyNet(ctr)
+		}()
 	}
 }
 

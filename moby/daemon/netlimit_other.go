@@ -17,6 +17,8 @@ import (
 	"github.com/docker/docker/pkg/sysinfo"
 )
 
+type netState struct{}
+
 // verifyNet refuses every network limit: only Linux has them.
 func verifyNet(_ *configStore, hostConfig *containertypes.HostConfig, _ *sysinfo.SysInfo, _ bool) error {
 	if flags := limitFlags(netLimits(hostConfig.Resources)); flags != "" {
@@ -30,6 +32,12 @@ func (*Daemon) checkNetUpdate(*container.Container, containertypes.Resources) er
 func (*Daemon) limitEndpoint(context.Context, *container.Container, *libnetwork.Network, *libnetwork.Endpoint) error {
 	return nil
 }
+
+func (*Daemon) limitPorts(*container.Container) {}
+
+func (*Daemon) checkConnect(*container.Container, *libnetwork.Network) error { return nil }
+
+func (*Daemon) netLimitEndpoints(*container.Container) []containertypes.NetLimitEndpoint { return nil }
 
 func (*Daemon) startNet(*container.Container, libcontainerdtypes.Task) error { return nil }
 

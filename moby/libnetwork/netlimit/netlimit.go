@@ -7,16 +7,17 @@
 //	to the container    tbf as root qdisc of the host's end of the veth pair
 //	from the container  redirected at the ingress of that end into an ifb of
 //	                    its own, with tbf as root qdisc
-//	class, priorities   a CLASSIFY rule for each address, in mangle/POSTROUTING
+//	class, priorities   maps of nftables, from what a packet comes from to the
+//	                    priority that it gets; see nft_linux.go
 //
-// Class and priorities need a rule, because what the sender's cgroup or socket
-// says of a packet is lost when the host routes it: the kernel sets its
-// priority anew from the TOS field.
+// A [Limiter] knows what each endpoint should have and keeps it so: it hears
+// from the kernel when somebody else changes a link, a qdisc or a table, looks
+// through everything once in a while, and puts back what has gone. What is
+// somebody else's it neither replaces nor removes.
 //
-// Nothing that this package has to find again is kept on disk. The host's end
-// carries the ID of its endpoint as its alias (`ip link` shows it), so do ifb
-// and rules; all that names an endpoint without an interface is left over and
-// removed by [Sync].
+// Nothing that has to be found again is kept on disk. The host's end and the
+// ifb carry the ID of the endpoint as alias and as alternative name (`ip link`
+// shows both), what is in the tables as comment.
 package netlimit
 
 import (
@@ -24,6 +25,7 @@ import (
 	"maps"
 	"math"
 	"net/netip"
+	"strings"
 )
 
 // Settings is what one endpoint is limited to. The zero value is no limit.
@@ -31,33 +33,124 @@ type Settings struct {
 	// Egress and Ingress are bits/s as tc counts them, that is of Ethernet
 	// frames, from and to the container. 0 is no limit.
 	Egress, Ingress int64
-	// Class is the priority of all packets that the host routes for the
+	// Class is the priority of all packets that leave the host for the
 	// container, which is how HTB and prio on an uplink find the class
 	// major:minor (the upper and the lower 16 bits). 0 is none.
 	Class uint32
-	// Priorities is the same for single uplinks, by name. An endpoint with a
-	// Class has none.
+	// Priorities is the same for single uplinks, by name; they need not be
+	// there yet. An endpoint with a Class has none.
 	Priorities map[string]uint32
 }
 
 // IsZero tells whether s limits nothing.
-func (s Settings) IsZero() bool {
-	return s.Egress == 0 && s.Ingress == 0 && !s.classifies()
-}
+func (s Settings) IsZero() bool { return !s.HasRates() && !s.classifies() }
 
 // HasRates tells whether s has any rate.
 func (s Settings) HasRates() bool { return s.Egress != 0 || s.Ingress != 0 }
 
 func (s Settings) classifies() bool { return s.Class != 0 || len(s.Priorities) != 0 }
 
-func (s Settings) equal(o Settings) bool {
-	return s.Egress == o.Egress && s.Ingress == o.Ingress && s.Class == o.Class && maps.Equal(s.Priorities, o.Priorities)
+// clone keeps a caller's map from changing what is in force.
+func (s Settings) clone() Settings {
+	s.Priorities = maps.Clone(s.Priorities)
+	return s
 }
 
 // Endpoint is a container's connection to a bridge network.
 type Endpoint struct {
-	ID    string
-	Addrs []netip.Addr // those that the network gave it, without link-local ones
+	ID string
+	// Addrs are those that the network gave it.
+	Addrs []netip.Addr
+	// Ports are published by a proxy on the host, whose packets have the
+	// host's address. They get the container's class.
+	Ports []Port
+	// NetNS is the path of the container's network namespace and MAC the
+	// address that its interface was given there. They find the host's end
+	// of one that another program has taken the marks off.
+	NetNS, MAC string
+	// Bridge is the name of the bridge that the host's end is a port of.
+	Bridge string
+}
+
+// Port is one that a proxy listens on.
+type Port struct {
+	Addr  netip.Addr // invalid or unspecified: all of them
+	Proto uint8      // IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP
+	Port  uint16
+}
+
+// Limited is an endpoint and what it is limited to.
+type Limited struct {
+	Endpoint
+	Settings
+}
+
+// Error tells which limits of an endpoint may not be in force, and why. Other
+// errors of this package are about all of them.
+type Error struct {
+	Ingress, Egress error // of the rates
+	Class           error // of the class, or the priorities
+}
+
+func (e *Error) Error() string {
+	var parts []string
+	for _, err := range e.Unwrap() {
+		parts = append(parts, err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap returns those of the errors that are not nil.
+func (e *Error) Unwrap() (errs []error) {
+	for _, err := range []error{e.Ingress, e.Egress, e.Class} {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// MissingError says which interfaces priorities are for that the host does not have
+// now. They are in force when the interface comes.
+type MissingError struct{ Interfaces []string }
+
+func (e *MissingError) Error() string {
+	return "the host has no interface " + strings.Join(e.Interfaces, ", ") + " now"
+}
+
+// err is e as an error: nil if there is none.
+func (e *Error) err() error {
+	if e == nil || len(e.Unwrap()) == 0 { // not a nil *Error in an error
+		return nil
+	}
+	return e
+}
+
+// refusal is err without what is only waiting for an interface.
+func (e *Error) refusal() error {
+	if e == nil {
+		return nil
+	}
+	r := *e
+	if _, ok := r.Class.(*MissingError); ok {
+		r.Class = nil
+	}
+	return r.err()
+}
+
+// about is err for each of the limits that s has.
+func about(s Settings, err error) *Error {
+	var e Error
+	if s.Ingress != 0 {
+		e.Ingress = err
+	}
+	if s.Egress != 0 {
+		e.Egress = err
+	}
+	if s.classifies() {
+		e.Class = err
+	}
+	return &e
 }
 
 // shape is the configuration of one tbf, all in bytes.

@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/nftables"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -29,6 +31,7 @@ type testEnd struct {
 	host, ctr netns.NsHandle
 	nlh       *netlink.Handle
 	end       netlink.Link
+	l         *Limiter
 }
 
 const (
@@ -52,13 +55,10 @@ func newTestEnd(t *testing.T, id string) *testEnd {
 	assert.NilError(t, err)
 	e.nlh, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	assert.NilError(t, err)
-	old, oldInBackground := handle, inBackground
-	inBackground = func(f func()) { f() }
-	clear(tables)
-	handle = func() *netlink.Handle { return e.nlh }
+	e.l, err = New("test")
+	assert.NilError(t, err)
 	t.Cleanup(func() {
-		Wait()
-		handle, inBackground = old, oldInBackground
+		e.l.Close()
 		e.nlh.Close()
 		e.ctr.Close()
 		e.host.Close()
@@ -100,13 +100,12 @@ func up(t *testing.T, nlh *netlink.Handle, name string, addrs ...string) {
 // state is all that a limit could leave behind, as text.
 func (e *testEnd) state(t *testing.T) string {
 	t.Helper()
-	Wait()
 	var s strings.Builder
 	links, err := e.nlh.LinkList()
 	assert.NilError(t, err)
 	for _, l := range links {
-		fmt.Fprintln(&s, l.Type(), l.Attrs().Name, l.Attrs().Alias, l.Attrs().Group)
-		for _, parent := range []uint32{netlink.HANDLE_ROOT, ingressHandle} {
+		fmt.Fprintln(&s, l.Type(), l.Attrs().Name, l.Attrs().Alias, l.Attrs().AltNames, l.Attrs().Group)
+		for _, parent := range []uint32{netlink.HANDLE_ROOT, netlink.MakeHandle(0xffff, 0)} {
 			filters, _ := e.nlh.FilterList(l, parent)
 			for _, f := range filters {
 				fmt.Fprintln(&s, " filter", f.Type(), f.Attrs().Priority)
@@ -118,10 +117,28 @@ func (e *testEnd) state(t *testing.T) string {
 	for _, q := range qdiscs {
 		fmt.Fprintln(&s, q.Type(), q.Attrs().LinkIndex)
 	}
-	for _, cmd := range []string{"iptables", "ip6tables"} {
-		out, err := exec.Command(cmd, "-t", "mangle", "-S").CombinedOutput()
-		assert.NilError(t, err, "%s", out)
-		s.Write(out)
+	is, err := e.l.nft.read()
+	assert.NilError(t, err)
+	for _, f := range families {
+		if is.exists[f] {
+			fmt.Fprintln(&s, "table of family", f)
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(is.chains), chainOrder) {
+		fmt.Fprintf(&s, " chain %s", name.name)
+		for _, r := range is.chains[name] {
+			fmt.Fprintf(&s, " %q", r.name)
+		}
+		fmt.Fprintln(&s)
+	}
+	for _, id := range slices.Sorted(maps.Keys(is.hooks)) {
+		fmt.Fprintf(&s, " hook %s %+v\n", id, is.hooks[id])
+	}
+	for _, k := range kinds {
+		for _, key := range slices.Sorted(maps.Keys(is.elements[k.name])) {
+			v := is.elements[k.name][key]
+			fmt.Fprintf(&s, " %s %x = %x of %s\n", k.name, key, v.value, v.endpoint)
+		}
 	}
 	return s.String()
 }
@@ -187,8 +204,8 @@ func TestRatesHoldAndCanBeChangedLive(t *testing.T) {
 	ep := Endpoint{ID: "ep1"}
 	for _, mbit := range []int64{80, 8, 800} { // less and more, with packets waiting
 		bits := mbit * 1000_000
-		assert.NilError(t, Set(ep, Settings{Egress: bits, Ingress: bits}))
-		assert.NilError(t, Set(ep, Settings{Egress: bits, Ingress: bits}), "the same once more")
+		assert.NilError(t, e.l.Set(ep, Settings{Egress: bits, Ingress: bits}))
+		assert.NilError(t, e.l.Set(ep, Settings{Egress: bits, Ingress: bits}), "the same once more")
 		for _, out := range []bool{true, false} {
 			var got float64
 			for range 3 { // A reader that had to wait for a processor finds more than came in its time.
@@ -201,7 +218,7 @@ func TestRatesHoldAndCanBeChangedLive(t *testing.T) {
 			assert.Check(t, got < float64(bits)*1.03, "asked %d, out %t: %.0f", bits, out, got)
 		}
 	}
-	assert.NilError(t, Set(ep, Settings{}))
+	assert.NilError(t, e.l.Set(ep, Settings{}))
 	assert.Equal(t, e.state(t), before)
 }
 
@@ -209,238 +226,343 @@ func TestOneDirectionAlone(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	ep := Endpoint{ID: "ep1"}
 	for _, s := range []Settings{{Egress: 8e6}, {Ingress: 8e6}} {
-		assert.NilError(t, Set(ep, s))
+		assert.NilError(t, e.l.Set(ep, s))
 		limited, free := e.stream(t, s.Egress != 0, time.Second), e.stream(t, s.Egress == 0, time.Second)
 		assert.Check(t, limited < 9e6, "%+v: %.0f", s, limited)
 		assert.Check(t, free > 80e6, "%+v: %.0f", s, free)
 	}
 }
 
-func TestClassRules(t *testing.T) {
+var (
+	ep1 = Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr), netip.MustParseAddr("fd00::2")}}
+	all = Settings{Egress: 8e6, Ingress: 16e6, Class: 0x100001}
+)
+
+// An endpoint has all it needs, another does not touch it, and what nobody needs
+// any more is not there.
+func TestTablesHoldWhatIsNeeded(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr), netip.MustParseAddr("fd00::2")}}
-	other := Endpoint{ID: "ep2", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
+	ep := ep1
+	ep.Ports = []Port{{Proto: unix.IPPROTO_TCP, Port: 8080}, {Addr: netip.MustParseAddr("192.0.2.1"), Proto: unix.IPPROTO_UDP, Port: 53}}
 
-	assert.NilError(t, Set(ep, Settings{Class: 0x100001}))
-	assert.NilError(t, Set(other, Settings{Class: 0xfffeffff}))
-	s := e.state(t)
-	assert.Check(t, is.Contains(s, "-s 192.0.2.2/32"))
-	assert.Check(t, is.Contains(s, "-s fd00::2/128"))
-	assert.Check(t, is.Contains(s, "--set-class 0010:0001"))
-	assert.Check(t, is.Contains(s, "--set-class fffe:ffff"))
-
-	assert.NilError(t, Set(ep, Settings{Priorities: map[string]uint32{"lo": 5, "veth0123456": 0x10002, `q"\'x`: 7}}))
-	s = e.state(t)
-	assert.Check(t, !strings.Contains(s, "0010:0001"), s)
-	assert.Check(t, is.Contains(s, "-o lo"))
-	assert.Check(t, is.Contains(s, `q"\'x`))
-
-	// A reload of firewalld.
-	for _, cmd := range []string{"iptables", "ip6tables"} {
-		for _, args := range []string{"-F", "-X"} {
-			out, err := exec.Command(cmd, "-t", "mangle", args).CombinedOutput()
-			assert.NilError(t, err, "%s", out)
-		}
+	assert.NilError(t, e.l.Set(ep, all))
+	one := e.state(t)
+	for _, want := range []string{
+		" class4 c0000202 = 01001000 of ep1", " class6 fd000000000000000000000000000002 = 01001000 of ep1",
+		" port-class 060000001f900000 = 01001000 of ep1", " port-class4 c00002011100000000350000 = 01001000 of ep1",
+		" bridged-class ", " source4 ", " source6 ", " to-ifb ", "hook ep1 {device:veth0123456 sources:true redirect:true}",
+		` chain postrouting "class4" "class6"`,
+	} {
+		assert.Check(t, is.Contains(one, want))
 	}
-	assert.Equal(t, len(Replay()), 0)
-	lines := func(s string) int { return strings.Count(s, "\n") }
-	assert.Equal(t, lines(e.state(t)), lines(s))
+	shown, err := e.l.Show(ep)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, shown, Shown{Interface: "veth0123456", Settings: all})
 
-	Forget(ep.ID)
-	assert.NilError(t, Set(other, Settings{}))
+	other := Endpoint{ID: "ep2", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
+	err = e.l.Set(other, Settings{Class: 0xfffeffff})
+	assert.ErrorContains(t, err, "has no interface")
+	assert.NilError(t, e.l.Set(other, Settings{}))
+	assert.Equal(t, e.state(t), one)
+
+	prio := Settings{Priorities: map[string]uint32{"lo": 5, `q"\'x`: 0x10002}}
+	assert.NilError(t, e.l.Set(ep, prio))
+	s := e.state(t)
+	assert.Check(t, !strings.Contains(s, "class4"), s)
+	assert.Check(t, !strings.Contains(s, "to-ifb"), s)
+	assert.Check(t, is.Contains(s, " prio4 c00002026c6f"))
+	assert.Check(t, is.Contains(s, " bridged-prio "))
+	shown, err = e.l.Show(ep)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, shown.Settings, prio)
+
+	assert.NilError(t, e.l.Set(ep, Settings{}))
 	assert.Equal(t, e.state(t), before)
 }
 
-// What is believed of a table is no longer so.
-func TestOthersChangeTheTable(t *testing.T) {
+// What another program takes away comes back, and both is told.
+func TestWhatGoesComesBack(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	changes := make(chan Change, 100)
+	assert.NilError(t, e.l.Run(func(list []Change) {
+		for _, c := range list {
+			changes <- c
+		}
+	}, func(map[string]bool) {}))
+	assert.NilError(t, e.l.Set(ep1, all))
+	wanted := e.state(t)
+	const marks = "veth0123456 docker endpoint ep1 [docker-endpoint-ep1]"
+	assert.Check(t, is.Contains(wanted, marks))
+	conn, err := nftables.New(nftables.WithNetNSFd(int(e.host)))
+	assert.NilError(t, err)
+	ifb := func() netlink.Link {
+		l, err := e.nlh.LinkByName(ifbName("ep1"))
+		assert.NilError(t, err)
+		return l
+	}
+	root := func(l netlink.Link) netlink.Qdisc {
+		return &netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: tbfHandles[0]}}
+	}
+	for _, tc := range []struct {
+		name, lost string
+		do         func() error
+		quiet      bool // it is seen and mended, and was never out of force
+	}{
+		{name: "qdisc", lost: "tbf of interface veth0123456 is not there", do: func() error { return e.nlh.QdiscDel(root(e.end)) }},
+		{name: "qdisc of the ifb", lost: "is not there", do: func() error { return e.nlh.QdiscDel(root(ifb())) }},
+		{name: "another rate", lost: "has a rate of 5", do: func() error {
+			return e.nlh.QdiscReplace(&netlink.Tbf{
+				QdiscAttrs: netlink.QdiscAttrs{LinkIndex: e.end.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: tbfHandles[0]},
+				Rate:       500, Limit: 10000, Buffer: netlink.Xmittime(500, 2000),
+			})
+		}},
+		{name: "ifb", lost: "ifb", do: func() error { return e.nlh.LinkDel(ifb()) }},
+		{name: "ifb down", lost: "is down", do: func() error { return e.nlh.LinkSetDown(ifb()) }},
+		{name: "alias", quiet: true, do: func() error { return e.nlh.LinkSetAlias(e.end, "") }},
+		{name: "alternative name", quiet: true, do: func() error { return e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")) }},
+		{name: "ruleset", lost: "has lost", do: func() error { conn.FlushRuleset(); return conn.Flush() }},
+		{name: "element", lost: "has lost an element of class4", do: func() error {
+			n := nft{conn: conn, owner: "test"}
+			assert.NilError(t, conn.SetDeleteElements(n.set(kindOf("class4")), []nftables.SetElement{{Key: ep1.Addrs[0].AsSlice()}}))
+			return conn.Flush()
+		}},
+		{name: "rules", lost: "has lost", do: func() error {
+			conn.FlushTable(&nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev})
+			return conn.Flush()
+		}},
+		{name: "chain", lost: "has lost the chain", do: func() error {
+			conn.DelChain(&nftables.Chain{Name: hookPrefix + "ep1", Table: &nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev}})
+			return conn.Flush()
+		}},
+	} {
+		assert.NilError(t, tc.do(), tc.name)
+		if tc.quiet {
+			wait(t, tc.name, func() bool { return strings.Contains(e.state(t), marks) })
+			continue
+		}
+		var lost, back bool
+		deadline := time.After(2 * time.Second)
+		for !back {
+			select {
+			case c := <-changes:
+				t.Logf("%s: %+v", tc.name, c)
+				assert.Equal(t, c.Endpoint, "ep1")
+				if c.Err != nil && strings.Contains(c.Err.Error(), tc.lost) {
+					lost = true
+				}
+				back = lost && c.Err == nil
+			case <-deadline:
+				t.Fatalf("%s: lost %t, back %t\n%s", tc.name, lost, back, e.state(t))
+			}
+		}
+		wait(t, tc.name, func() bool { return len(e.state(t)) == len(wanted) })
+	}
+}
+
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		assert.Assert(t, time.Now().Before(end), what)
+	}
+}
+
+// A qdisc that another program has put there is in the way of one rate alone, is
+// named, and stays.
+func TestForeignRootQdisc(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	htb := netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: e.end.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)})
+	assert.NilError(t, e.nlh.QdiscAdd(htb))
+	before := e.state(t)
+
+	var got *Error
+	assert.Assert(t, errors.As(e.l.Set(ep1, all), &got))
+	assert.Check(t, is.ErrorContains(got.Ingress, "root qdisc of interface veth0123456 is htb 1:"))
+	assert.Check(t, got.Egress)
+	assert.Check(t, got.Class)
+	shown, err := e.l.Show(ep1)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, Class: all.Class})
+
+	assert.NilError(t, e.l.Set(ep1, Settings{}))
+	assert.Equal(t, e.state(t), before)
+}
+
+// Filters of other programs, before and after ours.
+func TestForeignFilters(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: e.end.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	assert.NilError(t, e.nlh.QdiscAdd(clsact))
+	filter := &netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: e.end.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Priority: 7, Protocol: unix.ETH_P_ALL},
+		ClassId:     1,
+	}
+	assert.NilError(t, e.nlh.FilterAdd(filter)) // takes all packets, and ends there
+	before := e.state(t)
+	assert.NilError(t, e.l.Set(ep1, all))
+	assert.Check(t, e.stream(t, true, time.Second) < 9e6)
+	assert.NilError(t, e.l.Set(ep1, Settings{}))
+	assert.Equal(t, e.state(t), before)
+}
+
+// What is in our tables and not of ours stays there.
+func TestForeignRulesInOurTables(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
-	iptables := func(args ...string) {
-		t.Helper()
-		out, err := exec.Command("iptables", append([]string{"-t", "mangle"}, args...)...).CombinedOutput()
-		assert.NilError(t, err, "%s", out)
-	}
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
+	assert.NilError(t, e.l.Set(ep1, all))
+	n := &e.l.nft
+	c := n.chain(chainName{nftables.TableFamilyINet, chainRouted})
+	n.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c})
+	assert.NilError(t, n.conn.Flush())
+	e.l.is = nil
 	other := Endpoint{ID: "ep2", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
-	s := Settings{Class: 7}
-	set := func(ep Endpoint) {
-		t.Helper()
-		assert.NilError(t, Set(ep, s))
-		for _, want := range []string{"-j DOCKER-NETCLASS", "--comment " + ep.ID + " "} {
-			assert.Equal(t, strings.Count(e.state(t), want), 1, want)
-		}
-	}
-	set(ep)
-	iptables("-F") // all, with the jump
-	set(ep)
-	iptables("-F")
-	iptables("-X")
-	set(other)
-	iptables("-D", fromChain, "-j", classChain)
-	set(ep)
+	_ = e.l.Set(other, Settings{Class: 7})
+	assert.NilError(t, e.l.Set(ep1, all))
+	assert.Check(t, is.Contains(e.state(t), ` chain postrouting "class4" "class6" ""`))
 
-	iptables("-A", classChain, "-s", "192.0.2.4", "-m", "comment", "--comment", "ep3", "-j", "CLASSIFY", "--set-class", "0:7")
-	Forget(ep.ID)
-	Forget(other.ID)
-	assert.Check(t, is.Contains(e.state(t), "--comment ep3"))
-	assert.Check(t, !strings.Contains(e.state(t), "--comment ep1"))
-	iptables("-F", classChain)
-	set(ep)
-	iptables("-D", classChain, "1")
-	Forget(ep.ID)
+	assert.NilError(t, e.l.Set(other, Settings{}))
+	assert.NilError(t, e.l.Set(ep1, Settings{}))
+	assert.Check(t, is.Contains(e.state(t), ` chain postrouting ""`))
+	assert.Check(t, !strings.Contains(e.state(t), "of ep1"), e.state(t))
+	n.conn.FlushChain(c)
+	assert.NilError(t, n.conn.Flush())
+	e.l.is = nil
+	assert.NilError(t, e.l.Set(ep1, all))
+	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)
 }
 
 func TestBegin(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
-	s := Settings{Egress: 8e6, Ingress: 8e6, Class: 7}
-	assert.NilError(t, Begin(ep, s)())
-	set := e.state(t)
-	assert.Check(t, is.Contains(set, "--comment ep1 "))
-	assert.Equal(t, strings.Count(set, "\ntbf "), 2)
-	assert.NilError(t, Set(ep, Settings{}))
-
-	// The endpoint is deleted before its turn comes.
-	var begun func()
-	inBackground = func(f func()) { begun = f }
-	wait := Begin(ep, s)
-	inBackground = func(f func()) { f() }
-	Forget(ep.ID)
-	begun()
-	assert.ErrorContains(t, wait(), "deleted")
+	assert.NilError(t, e.l.Begin(ep1, all)())
+	shown, err := e.l.Show(ep1)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, shown.Settings, all)
+	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)
 
-	assert.ErrorContains(t, Begin(Endpoint{ID: "nosuch"}, s)(), "nosuch")
-	Forget("nosuch")
+	assert.ErrorContains(t, e.l.Begin(Endpoint{ID: "nosuch"}, all)(), "nosuch")
 }
 
-func TestSettleWaitsForTheRulesToGo(t *testing.T) {
+// The next one with an address does not get the class of the one before.
+func TestClaim(t *testing.T) {
 	e := newTestEnd(t, "ep1")
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
-	assert.NilError(t, Set(ep, Settings{Class: 7}))
-	var forget func()
-	inBackground = func(f func()) { forget = f }
-	Forget(ep.ID)
-	settled := make(chan struct{})
-	go func() { Settle(); close(settled) }()
-	select {
-	case <-settled:
-		t.Error("settled, with the rule still there")
-	case <-time.After(100 * time.Millisecond):
-	}
-	forget()
-	<-settled
-	assert.Check(t, !strings.Contains(e.state(t), "--comment"))
+	before := e.state(t)
+	assert.NilError(t, e.l.Set(ep1, Settings{Class: 7}))
+	assert.NilError(t, e.l.Claim("ep1", ep1.Addrs))
+	assert.Check(t, is.Contains(e.state(t), "class6"))
+	assert.NilError(t, e.l.Claim("ep2", ep1.Addrs[1:]))
+	assert.Equal(t, e.state(t), before)
 }
 
 func TestSyncRemovesWhatIsLeftOver(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
-	gone := Endpoint{ID: "gone", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
 	s := Settings{Egress: 8e6, Class: 7}
-	assert.NilError(t, Set(ep, s))
+	assert.NilError(t, e.l.Set(ep1, s))
 	live := e.state(t)
-	assert.NilError(t, Set(gone, Settings{Class: 7}))
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Group = "ifb7654321", ifbGroup
-	assert.NilError(t, e.nlh.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}))
+	gone := Endpoint{ID: "gone", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
+	assert.Check(t, e.l.Set(gone, Settings{Class: 7}) != nil)
+	left, err := e.l.tc.addIfb("gone")
+	assert.NilError(t, err)
 
 	// A daemon that was killed knows nothing.
-	known = map[string]knownLimits{}
-	assert.Equal(t, len(Sync([]Limited{{ep, s}})), 0)
+	restart := func() {
+		t.Helper()
+		e.l.endpoints, e.l.is = map[string]*endpoint{}, nil
+	}
+	restart()
+	assert.Equal(t, len(e.l.Sync([]Limited{{ep1, s}})), 0)
 	assert.Equal(t, e.state(t), live)
 
-	// Without anything live, what has an interface is another daemon's.
-	known = map[string]knownLimits{}
-	assert.Equal(t, len(Sync(nil)), 0)
-	assert.Equal(t, e.state(t), live)
+	// Without a mark, too.
+	assert.NilError(t, e.nlh.LinkSetAlias(e.end, "web01"))
+	assert.NilError(t, e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")))
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), e.ctr)
+	ctr, err := netlink.NewHandleAt(e.ctr, unix.NETLINK_ROUTE)
+	assert.NilError(t, err)
+	defer ctr.Close()
+	eth, err := ctr.LinkByName("eth0")
+	assert.NilError(t, err)
+	ep := ep1
+	ep.NetNS, ep.MAC = path, eth.Attrs().HardwareAddr.String()
+	restart()
+	assert.Equal(t, len(e.l.Sync([]Limited{{ep, s}})), 0)
+	assert.Equal(t, e.state(t), strings.Replace(live, "docker endpoint ep1", "web01", 1))
+	assert.NilError(t, e.nlh.LinkSetAlias(e.end, endpointAlias+"ep1"))
 
 	// One whose limits come from an update that dockerd did not survive.
-	known = map[string]knownLimits{}
-	assert.Equal(t, len(Sync([]Limited{{ep, Settings{}}})), 0)
+	restart()
+	assert.Equal(t, len(e.l.Sync([]Limited{{ep1, Settings{}}})), 0)
 	assert.Equal(t, e.state(t), before)
 
-	assert.NilError(t, Set(ep, s))
+	// Of another daemon, whose endpoint has an interface.
+	other, err := New("other")
+	assert.NilError(t, err)
+	defer other.Close()
+	assert.NilError(t, other.Set(ep, s))
+	assert.NilError(t, e.nlh.LinkSetAlias(e.end, ""))
+	assert.NilError(t, e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")))
+	restart()
+	assert.Equal(t, len(e.l.Sync(nil)), 0)
+	shown, err := other.Show(ep)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, shown.Settings, s)
+
 	assert.NilError(t, e.nlh.LinkDel(e.end))
-	known = map[string]knownLimits{}
-	assert.Equal(t, len(Sync(nil)), 0)
+	other.pass(seen{all: true}, true)
+	_ = left
 	assert.Check(t, !strings.Contains(e.state(t), "ifb"), e.state(t))
-	assert.Check(t, !strings.Contains(e.state(t), classChain), e.state(t))
+	assert.Check(t, !strings.Contains(e.state(t), "table"), e.state(t))
 }
 
-func TestSetRepairs(t *testing.T) {
+// What a container has not been given as a source does not get through where it
+// has a class.
+func TestSourcesOfAClass(t *testing.T) {
 	e := newTestEnd(t, "ep1")
-	ep := Endpoint{ID: "ep1"}
-	s := Settings{Egress: 8e6, Ingress: 16e6}
-	assert.NilError(t, Set(ep, s))
-	want := e.state(t)
-	ifb, err := e.nlh.LinkByName("ifb0123456")
+	ctr, err := netlink.NewHandleAt(e.ctr, unix.NETLINK_ROUTE)
 	assert.NilError(t, err)
-
-	assert.NilError(t, e.nlh.LinkDel(ifb))
-	assert.NilError(t, Set(ep, s))
-	assert.Equal(t, strings.Count(e.state(t), "\n"), strings.Count(want, "\n"))
-
-	ifb, err = e.nlh.LinkByName("ifb0123456")
+	defer ctr.Close()
+	up(t, ctr, "eth0", "192.0.2.99/24", "fd00::99/64")
+	l, err := listenUDP(t, e.host, "[::]:0")
 	assert.NilError(t, err)
-	assert.NilError(t, e.nlh.LinkSetDown(ifb))
-	w, err := look(e.nlh)
-	assert.NilError(t, err)
-	assert.ErrorContains(t, verifyEgress(e.nlh, w, ep.ID, s.Egress), "down")
-	assert.ErrorContains(t, verifyIngress(w, ep.ID, 0), "shows a rate of 2000000")
-	assert.NilError(t, Set(ep, s))
-	assert.NilError(t, Set(ep, Settings{}))
-}
-
-// An ingress qdisc of another kind, and a rule in our chain that is not ours,
-// are in the way of what goes out alone.
-func TestWhatCannotBeSetIsNamed(t *testing.T) {
-	e := newTestEnd(t, "ep1")
-	before := e.state(t)
-	ep := Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr)}}
-	s := Settings{Egress: 8e6, Ingress: 16e6, Class: 0x100001}
-	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: e.end.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
-	assert.NilError(t, e.nlh.QdiscAdd(clsact))
-	mangle := func(args ...string) {
-		t.Helper()
-		out, err := exec.Command("iptables", append([]string{"-t", "mangle"}, args...)...).CombinedOutput()
-		assert.NilError(t, err, "%s", out)
+	defer l.Close()
+	port := l.LocalAddr().(*net.UDPAddr).Port
+	passes := func(from, to string) error {
+		var c *net.UDPConn
+		inNS(t, e.ctr, func() (err error) {
+			c, err = net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)}, &net.UDPAddr{IP: net.ParseIP(to), Port: port})
+			return err
+		})
+		defer c.Close()
+		_, err := c.Write([]byte(from))
+		assert.NilError(t, err)
+		buf := make([]byte, 100)
+		assert.NilError(t, l.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		if n, _, err := l.ReadFrom(buf); err == nil && string(buf[:n]) == from {
+			return nil
+		}
+		assert.NilError(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		_, err = c.Read(buf)
+		return err
 	}
-	mangle("-N", classChain)
-	mangle("-A", classChain, "-d", "192.0.2.9", "-j", "RETURN")
-
-	var got *Error
-	assert.Assert(t, errors.As(Set(ep, s), &got))
-	assert.Check(t, is.ErrorContains(got.Egress, "ingress qdisc on veth0123456"))
-	assert.Check(t, is.ErrorContains(got.Class, "unknown option -d"))
-	assert.Check(t, got.Ingress)
-	w, err := look(e.nlh)
-	assert.NilError(t, err)
-	assert.Check(t, verifyIngress(w, ep.ID, s.Ingress))
-
-	errs := Replay()
-	assert.Check(t, is.Len(errs, 1))
-	assert.Check(t, is.ErrorContains(errs[ep.ID], "unknown option -d"))
-	mangle("-F", classChain)
-	assert.Check(t, is.Len(Replay(), 0))
-	assert.Check(t, is.Contains(e.state(t), "--set-class 0010:0001"))
-
-	assert.NilError(t, e.nlh.QdiscDel(clsact))
-	assert.NilError(t, Set(ep, s))
-	assert.NilError(t, Set(ep, Settings{}))
-	assert.Equal(t, e.state(t), before)
+	assert.NilError(t, passes("192.0.2.99", hostAddr))
+	assert.NilError(t, e.l.Set(ep1, Settings{Egress: 80e6}))
+	assert.NilError(t, passes("192.0.2.99", hostAddr), "a rate alone")
+	assert.NilError(t, e.l.Set(ep1, all))
+	assert.NilError(t, passes(ctrAddr, hostAddr))
+	assert.NilError(t, passes("fd00::2", "fd00::1"))
+	assert.ErrorIs(t, passes("192.0.2.99", hostAddr), unix.EHOSTUNREACH)
+	assert.ErrorIs(t, passes("fd00::99", "fd00::1"), unix.EACCES)
 }
 
-func TestUnmarkedEndpointIsRefused(t *testing.T) {
-	newTestEnd(t, "")
-	assert.ErrorContains(t, Set(Endpoint{ID: "ep1"}, Settings{Egress: 8e6}), "connect the container to its network again")
-	assert.NilError(t, Set(Endpoint{ID: "ep1"}, Settings{}))
+func listenUDP(t *testing.T, ns netns.NsHandle, addr string) (c net.PacketConn, err error) {
+	t.Helper()
+	inNS(t, ns, func() error { c, err = net.ListenPacket("udp", addr); return nil })
+	return c, err
 }
 
 func TestShapes(t *testing.T) {
@@ -469,23 +591,4 @@ func TestShapes(t *testing.T) {
 		assert.Check(t, float64(netlink.Xmittime(got.rate, got.burst))*64 < 1<<32)
 		assert.Check(t, uint64(got.burst) >= uint64(tc.mtu)+frameOverhead)
 	}
-}
-
-func TestParseClassTable(t *testing.T) {
-	got, err := parseClassTable(`-P POSTROUTING ACCEPT
--N DOCKER-NETCLASS
--A POSTROUTING -s 10.0.0.0/8 -j ACCEPT
--A POSTROUTING -j DOCKER-NETCLASS
--A DOCKER-NETCLASS -s 10.1.2.3/32 -o eth0 -m comment --comment "ab12" -j CLASSIFY --set-class 0000:0005
--A DOCKER-NETCLASS -s fd00::2/128 -m comment --comment ab12 -j CLASSIFY --set-class 0010:ffff
-`)
-	assert.NilError(t, err)
-	assert.Check(t, got.chain && got.jump)
-	assert.Check(t, slices.Equal(got.rules, []classRule{
-		{endpoint: "ab12", src: netip.MustParseAddr("10.1.2.3"), out: "eth0", class: 5},
-		{endpoint: "ab12", src: netip.MustParseAddr("fd00::2"), class: 0x10ffff},
-	}))
-
-	_, err = parseClassTable("-A DOCKER-NETCLASS -d 10.1.2.3/32 -j DROP")
-	assert.ErrorContains(t, err, "unknown option -d")
 }

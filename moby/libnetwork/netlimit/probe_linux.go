@@ -10,10 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/docker/libnetwork/iptables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // Abilities says what this host can enforce: nil, or why not.
@@ -22,8 +20,9 @@ type Abilities struct {
 	Class error // Class and Priorities
 }
 
-var probed struct {
-	sync.Mutex
+// Prober finds out what this host can enforce.
+type Prober struct {
+	mu        sync.Mutex
 	at        time.Time
 	abilities Abilities
 }
@@ -34,14 +33,14 @@ const errTryAgain = 30 * time.Second
 
 // Probe tries it out, in a network namespace made for that. A yes is kept, a no
 // is looked into again after a while.
-func Probe() Abilities {
-	probed.Lock()
-	defer probed.Unlock()
-	a := probed.abilities
-	if probed.at.IsZero() || (a.Rates != nil || a.Class != nil) && time.Since(probed.at) > errTryAgain {
-		probed.abilities, probed.at = probe(), time.Now()
+func (p *Prober) Probe() Abilities {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.abilities
+	if p.at.IsZero() || (a.Rates != nil || a.Class != nil) && time.Since(p.at) > errTryAgain {
+		p.abilities, p.at = probe(), time.Now()
 	}
-	return probed.abilities
+	return p.abilities
 }
 
 func probe() Abilities {
@@ -57,46 +56,43 @@ func probe() Abilities {
 			return
 		}
 		defer ns.Close()
-		res <- Abilities{Rates: probeRates(), Class: probeClass()}
+		res <- tryOut()
 	}()
 	return <-res
 }
 
-func probeRates() error {
-	nlh, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+func tryOut() (a Abilities) {
+	l, err := New("probe")
 	if err != nil {
-		return err
+		return Abilities{err, err}
 	}
-	defer nlh.Close()
+	defer l.Close()
 	// Any link will do as the container's.
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "veth"
-	if err := nlh.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth"}); err != nil {
-		return fmt.Errorf("the kernel makes no veth pair: %w", err)
+	if err := l.tc.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth"}); err != nil {
+		err = fmt.Errorf("the kernel makes no veth pair: %w", err)
+		return Abilities{err, err}
 	}
-	end, err := nlh.LinkByName(attrs.Name)
+	end, err := l.tc.LinkByName(attrs.Name)
 	if err != nil {
-		return err
+		return Abilities{err, err}
 	}
-	const id, bits = "probe", 8e6
-	if err := Tag(nlh, end, id); err != nil {
-		return err
+	ep := Endpoint{ID: "probe", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	if err := Tag(l.tc.Handle, end, ep.ID); err != nil {
+		return Abilities{err, err}
 	}
-	w, err := look(nlh)
-	if err != nil {
-		return err
+	const bits = 8e6
+	err = l.Set(ep, Settings{Egress: bits, Ingress: bits, Class: 1})
+	lost := &Error{}
+	if err != nil && !errors.As(err, &lost) {
+		return Abilities{err, err}
 	}
-	s := Settings{Egress: bits, Ingress: bits}
-	if err := errors.Join(setRates(nlh, w, id, s)); err != nil {
-		return fmt.Errorf("%w (the kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)", err)
+	if err := errors.Join(lost.Ingress, lost.Egress); err != nil {
+		a.Rates = fmt.Errorf("%w (the kernel needs sch_tbf, ifb, nf_tables with the netdev family, and nft_fwd_netdev)", err)
 	}
-	if w, err = look(nlh); err != nil {
-		return err
+	if lost.Class != nil {
+		a.Class = fmt.Errorf("%w (the kernel needs nf_tables with the inet, bridge and netdev families, and nft_reject_netdev)", lost.Class)
 	}
-	return errors.Join(verifyIngress(w, id, s.Ingress), verifyEgress(nlh, w, id, s.Egress))
-}
-
-func probeClass() error {
-	r := classRule{endpoint: "probe", src: netip.MustParseAddr("192.0.2.1"), class: 1}
-	return restore(iptables.IPv4, []string{"-N " + classChain, "-A " + r.spec()})
+	return a
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,6 +19,10 @@ const (
 	endpointAlias = "docker endpoint " // + endpoint ID: the host's end of its veth pair
 	ifbAlias      = "docker egress "   // + endpoint ID: the ifb that its packets pass
 )
+
+// altName is a second mark: programs that name interfaces for people set the alias.
+// It has to be longer than a name, or the kernel takes it for one.
+func altName(alias string) string { return strings.ReplaceAll(alias, " ", "-") }
 
 // ifbGroup is the link group of our ifbs.
 const ifbGroup = 0xd0c
@@ -25,48 +32,206 @@ const ifbGroup = 0xd0c
 // for ours.
 var tbfHandles = [...]uint32{netlink.MakeHandle(0xd0c, 0), netlink.MakeHandle(0xd0d, 0)}
 
-var ingressHandle = netlink.MakeHandle(0xffff, 0)
-
-// filterPriority of the redirection: room before it for an administrator.
-const filterPriority = 100
-
-// Tag marks link, the host's end of a veth pair, as belonging to an endpoint.
+// Tag marks link, the host's end of a veth pair, as belonging to an endpoint. A
+// kernel before 5.5 has no alternative names; there the alias is the only mark.
 func Tag(nlh *netlink.Handle, link netlink.Link, endpointID string) error {
-	return nlh.LinkSetAlias(link, endpointAlias+endpointID)
+	return mark(nlh, link, endpointAlias+endpointID)
 }
 
-// world is what the kernel has now.
-type world struct {
-	ends   map[string]netlink.Link // by endpoint ID
-	ifbs   map[string]netlink.Link // by endpoint ID
-	qdiscs map[int][]netlink.Qdisc // by link
+func mark(nlh *netlink.Handle, link netlink.Link, alias string) error {
+	if err := nlh.LinkSetAlias(link, alias); err != nil {
+		return fmt.Errorf("alias of interface %s: %w", link.Attrs().Name, err)
+	}
+	err := nlh.LinkAddAltName(link, altName(alias))
+	if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("alternative name of interface %s: %w", link.Attrs().Name, err)
+	}
+	return nil
 }
 
-func look(nlh *netlink.Handle) (*world, error) {
-	links, err := dump(nlh.LinkList)
-	if err != nil {
-		return nil, fmt.Errorf("listing links: %w", err)
+// isMarked tells whether both marks are there.
+func isMarked(link netlink.Link, alias string) bool {
+	return link.Attrs().Alias == alias && slices.Contains(link.Attrs().AltNames, altName(alias))
+}
+
+// seenEnd is where the host's end of an endpoint was last seen.
+type seenEnd struct {
+	index     int // 0: nowhere
+	name, mac string
+}
+
+func seenAs(link netlink.Link) seenEnd {
+	a := link.Attrs()
+	return seenEnd{a.Index, a.Name, a.HardwareAddr.String()}
+}
+
+// tc is what there is of links and qdiscs in one network namespace.
+type tc struct {
+	*netlink.Handle
+	sockets map[int]*nl.SocketHandle
+}
+
+// end finds the host's end of an endpoint: by its marks or as it was last seen, else
+// from the other end, which has a number that a container cannot choose. It sets the
+// marks anew. It returns nil if the endpoint has no interface any more.
+func (t *tc) end(ep Endpoint, last seenEnd) (netlink.Link, error) {
+	alias := endpointAlias + ep.ID
+	var link netlink.Link
+	if last.index != 0 {
+		l, err := t.LinkByIndex(last.index)
+		if err != nil && !isGone(err) {
+			return nil, fmt.Errorf("interface %d: %w", last.index, err)
+		}
+		// The index of a link that has gone may be another's by now.
+		if err == nil && (hasAMark(l, alias) || l.Attrs().HardwareAddr.String() == last.mac) {
+			link = l
+		}
 	}
-	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return nlh.QdiscList(nil) })
-	if err != nil {
-		return nil, fmt.Errorf("listing qdiscs: %w", err)
+	if link == nil {
+		l, err := t.LinkByName(altName(alias))
+		if err == nil {
+			link = l
+		}
 	}
-	w := &world{ends: map[string]netlink.Link{}, ifbs: map[string]netlink.Link{}, qdiscs: map[int][]netlink.Qdisc{}}
+	if link == nil {
+		l, err := t.peerOf(ep)
+		if err != nil {
+			return nil, err
+		}
+		link = l
+	}
+	if link == nil {
+		return nil, nil
+	}
+	if link.Type() != "veth" {
+		return nil, fmt.Errorf("interface %s has the mark of endpoint %.12s and is no veth", link.Attrs().Name, ep.ID)
+	}
+	if !isMarked(link, alias) {
+		// A program that wants the alias may have it: one mark is enough.
+		if link.Attrs().Alias == "" {
+			return link, Tag(t.Handle, link, ep.ID)
+		}
+		if !slices.Contains(link.Attrs().AltNames, altName(alias)) {
+			_ = t.LinkAddAltName(link, altName(alias))
+		}
+	}
+	return link, nil
+}
+
+// peerOf looks at the container's interface with the address that it was given.
+func (t *tc) peerOf(ep Endpoint) (netlink.Link, error) {
+	if ep.NetNS == "" || ep.MAC == "" {
+		return t.byAlias(endpointAlias + ep.ID)
+	}
+	ns, err := netns.GetFromPath(ep.NetNS)
+	if err != nil {
+		return nil, nil // it has ended
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace %s: %w", ep.NetNS, err)
+	}
+	defer inside.Close()
+	links, err := dump(inside.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("interfaces of network namespace %s: %w", ep.NetNS, err)
+	}
 	for _, l := range links {
-		if id, ok := strings.CutPrefix(l.Attrs().Alias, endpointAlias); ok && l.Type() == "veth" {
-			w.ends[id] = l
+		// One whose other end is in the container as well has no ID of another
+		// namespace.
+		if l.Type() != "veth" || l.Attrs().NetNsID < 0 || l.Attrs().HardwareAddr.String() != ep.MAC {
+			continue
 		}
-		if l.Type() == "ifb" && l.Attrs().Group == ifbGroup {
-			// One without an alias is left over from a crash.
-			w.ifbs[strings.TrimPrefix(l.Attrs().Alias, ifbAlias)] = l
+		end, err := t.LinkByIndex(l.Attrs().ParentIndex)
+		if err != nil || end.Type() != "veth" {
+			continue
 		}
+		if ep.Bridge != "" {
+			bridge, err := t.LinkByName(ep.Bridge)
+			if err != nil || end.Attrs().MasterIndex != bridge.Attrs().Index {
+				continue
+			}
+		}
+		return end, nil
 	}
-	for _, q := range qdiscs {
-		i := q.Attrs().LinkIndex
-		w.qdiscs[i] = append(w.qdiscs[i], q)
-	}
-	return w, nil
+	return t.byAlias(endpointAlias + ep.ID)
 }
+
+// byAlias costs a dump of all links.
+func (t *tc) byAlias(alias string) (netlink.Link, error) {
+	links, err := dump(t.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("listing interfaces: %w", err)
+	}
+	for _, l := range links {
+		if l.Attrs().Alias == alias {
+			return l, nil
+		}
+	}
+	return nil, nil
+}
+
+// missing says which interfaces priorities are for that are not there.
+func (t *tc) missing(priorities map[string]uint32) error {
+	var missing []string
+	for name := range priorities {
+		if _, err := t.LinkByName(name); errors.As(err, &netlink.LinkNotFoundError{}) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return &MissingError{missing}
+}
+
+// ifb finds the ifb of an endpoint, nil if there is none.
+func (t *tc) ifb(endpointID string, lastIndex int) (netlink.Link, error) {
+	alias := ifbAlias + endpointID
+	isOurs := func(l netlink.Link) bool {
+		return l.Type() == "ifb" && hasAMark(l, alias)
+	}
+	if lastIndex != 0 {
+		if l, err := t.LinkByIndex(lastIndex); err == nil && isOurs(l) {
+			return l, nil
+		}
+	}
+	for _, name := range []string{altName(alias), ifbName(endpointID)} {
+		if l, err := t.LinkByName(name); err == nil && isOurs(l) {
+			return l, nil
+		}
+	}
+	return nil, nil
+}
+
+func ifbName(endpointID string) string { return fmt.Sprintf("ifb%.11s", endpointID) }
+
+func (t *tc) addIfb(endpointID string) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = ifbName(endpointID)
+	// The kernel takes no alias when it makes a link, so for a moment the
+	// group is all that tells whose it is.
+	attrs.Group = ifbGroup
+	if err := t.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}); err != nil {
+		return nil, fmt.Errorf("adding interface %s of type ifb: %w", attrs.Name, err)
+	}
+	ifb, err := t.LinkByName(attrs.Name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", attrs.Name, err)
+	}
+	if err := mark(t.Handle, ifb, ifbAlias+endpointID); err != nil {
+		return nil, errors.Join(err, t.LinkDel(ifb))
+	}
+	// It is a place to queue, not an interface to talk IPv6 on. A kernel
+	// without IPv6 does not know the attribute.
+	_ = t.LinkSetIP6AddrGenMode(ifb, addrGenModeNone)
+	return ifb, nil
+}
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const addrGenModeNone = 1
 
 // dump repeats a dump that a change of what is listed interrupted.
 func dump[T any](list func() (T, error)) (res T, err error) {
@@ -78,84 +243,134 @@ func dump[T any](list func() (T, error)) (res T, err error) {
 	return res, err
 }
 
-func (w *world) tbf(link netlink.Link) *netlink.Tbf {
-	for _, q := range w.qdiscs[link.Attrs().Index] {
-		if t, ok := q.(*netlink.Tbf); ok && t.Attrs().Parent == netlink.HANDLE_ROOT && slices.Contains(tbfHandles[:], t.Attrs().Handle) {
-			return t
-		}
-	}
-	return nil
+// root is the root qdisc of one interface. A dump would list those of all.
+type root struct {
+	kind   string
+	handle uint32
+	tbf    *netlink.Tbf // if it is one
 }
 
-func (w *world) ingress(link netlink.Link) netlink.Qdisc {
-	for _, q := range w.qdiscs[link.Attrs().Index] {
-		if q.Type() == "ingress" {
-			return q
-		}
-	}
-	return nil
+// isOurs tells whether it is one that this package made.
+func (r root) isOurs() bool { return r.tbf != nil && slices.Contains(tbfHandles[:], r.handle) }
+
+// isDefault tells whether it is what the kernel gives an interface by itself.
+func (r root) isDefault() bool { return r.handle == 0 }
+
+func (r root) String() string {
+	return fmt.Sprintf("%s %x:", r.kind, r.handle>>16)
 }
 
-// setRates brings the qdiscs of an endpoint to what s says. What is right
-// already is not touched, so that its queue and its tokens stay.
-func setRates(nlh *netlink.Handle, w *world, id string, s Settings) (ingress, egress error) {
-	end, ok := w.ends[id]
-	if !ok {
-		missing := fmt.Errorf("no interface on the host is marked as that of endpoint %.12s: it was connected by another version of dockerd; connect the container to its network again", id)
-		if s.Ingress != 0 {
-			ingress = missing
-		}
-		if s.Egress != 0 {
-			return ingress, missing
-		}
-		return ingress, delIfb(nlh, w, id)
+func (t *tc) root(link netlink.Link) (r root, _ error) {
+	// The kernel answers with what it tells everybody, and only if an echo is asked
+	// for; of a default qdisc it tells nothing, so there has to be an ACK.
+	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ACK|unix.NLM_F_ECHO)
+	req.Sockets = t.sockets
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(link.Attrs().Index), Parent: netlink.HANDLE_ROOT})
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
+	if errors.Is(err, unix.ENOENT) {
+		return root{kind: "noqueue"}, nil
 	}
-	if err := setTbf(nlh, w, end, s.Ingress, end.Attrs().MTU); err != nil {
-		ingress = fmt.Errorf("limiting what comes in: %w", err)
-	}
-	if s.Egress == 0 {
-		egress = clearEgress(nlh, w, id, end)
-	} else {
-		egress = setEgress(nlh, w, id, end, s.Egress)
-	}
-	if egress != nil {
-		egress = fmt.Errorf("limiting what goes out: %w", egress)
-	}
-	return ingress, egress
-}
-
-// setTbf makes bits/s the rate of link's root qdisc, 0 removes it.
-func setTbf(nlh *netlink.Handle, w *world, link netlink.Link, bits int64, mtu int) error {
-	now := w.tbf(link)
-	if bits == 0 {
-		if now == nil {
-			return nil
-		}
-		return ignoreGone(nlh.QdiscDel(now))
-	}
-	sh, err := shapeFor(bits, mtu)
 	if err != nil {
-		return err
+		return r, fmt.Errorf("root qdisc of %s: %w", link.Attrs().Name, err)
 	}
-	want := &netlink.Tbf{
+	r.kind = "noqueue"
+	for _, m := range msgs {
+		msg := nl.DeserializeTcMsg(m)
+		attrs, err := nl.ParseRouteAttr(m[msg.Len():])
+		if err != nil {
+			return r, err
+		}
+		r.handle = msg.Handle
+		var options []byte
+		for _, a := range attrs {
+			switch a.Attr.Type {
+			case nl.TCA_KIND:
+				r.kind = string(a.Value[:len(a.Value)-1])
+			case nl.TCA_OPTIONS:
+				options = a.Value
+			}
+		}
+		if r.kind == "tbf" {
+			if r.tbf, err = parseTbf(options); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
+
+func parseTbf(options []byte) (*netlink.Tbf, error) {
+	attrs, err := nl.ParseRouteAttr(options)
+	if err != nil {
+		return nil, err
+	}
+	tbf := &netlink.Tbf{}
+	var rate64 uint64
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case nl.TCA_TBF_PARMS:
+			opt := nl.DeserializeTcTbfQopt(a.Value)
+			tbf.Rate, tbf.Peakrate, tbf.Limit, tbf.Buffer = uint64(opt.Rate.Rate), uint64(opt.Peakrate.Rate), opt.Limit, opt.Buffer
+		case nl.TCA_TBF_RATE64:
+			rate64 = nl.NativeEndian().Uint64(a.Value)
+		}
+	}
+	if rate64 != 0 {
+		tbf.Rate = rate64
+	}
+	return tbf, nil
+}
+
+func wantTbf(link netlink.Link, bits int64, mtu int) (*netlink.Tbf, shape, error) {
+	sh, err := shapeFor(bits, mtu)
+	return &netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: tbfHandles[0], Parent: netlink.HANDLE_ROOT},
 		Rate:       sh.rate,
 		Limit:      sh.limit,
-		Buffer:     netlink.Xmittime(sh.rate, sh.burst),
+		Buffer:     netlink.Xmittime(max(sh.rate, 1), sh.burst),
+	}, sh, err
+}
+
+// errForeign says that somebody else's qdisc is where ours would have to be.
+func errForeign(link netlink.Link, r root) error {
+	return fmt.Errorf("the root qdisc of interface %s is %s, which another program has put there; remove it (tc qdisc del dev %[1]s root), or limit the rate in it", link.Attrs().Name, r)
+}
+
+// setTbf makes bits/s the rate of link's root qdisc, 0 removes it. What is right
+// already is not touched, so that its queue and its tokens stay.
+func (t *tc) setTbf(link netlink.Link, bits int64, mtu int) error {
+	now, err := t.root(link)
+	if err != nil {
+		return err
 	}
-	if now != nil {
-		if sameTbf(now, want) {
+	if bits == 0 {
+		if !now.isOurs() {
 			return nil
 		}
+		return ignoreGone(t.QdiscDel(&netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: now.handle, Parent: netlink.HANDLE_ROOT}}))
+	}
+	want, sh, err := wantTbf(link, bits, mtu)
+	switch {
+	case err != nil:
+		return err
+	case !now.isOurs() && !now.isDefault() && link.Type() != "ifb":
+		return errForeign(link, now)
+	case now.isOurs() && sameTbf(now.tbf, want):
+		return nil
+	case now.isOurs():
 		// A packet that waits and does not fit into a smaller bucket would
 		// wait for ever, and all others behind it. So a smaller bucket is a
 		// new qdisc, which takes the old one's place without a moment between.
-		smaller := netlink.Xmitsize(now.Rate, now.Buffer) > sh.burst
-		if smaller == (now.Handle == tbfHandles[0]) {
+		smaller := netlink.Xmitsize(now.tbf.Rate, now.tbf.Buffer) > sh.burst
+		if smaller == (now.handle == tbfHandles[0]) {
 			want.Handle = tbfHandles[1]
 		}
 	}
-	if err := nlh.QdiscReplace(want); err != nil {
+	set := t.QdiscReplace
+	if now.isDefault() {
+		set = t.QdiscAdd // fails if another program has put one there meanwhile
+	}
+	if err := set(want); err != nil {
 		return fmt.Errorf("tbf on %s: %w", link.Attrs().Name, err)
 	}
 	return nil
@@ -165,176 +380,76 @@ func sameTbf(a, b *netlink.Tbf) bool {
 	return a.Rate == b.Rate && a.Limit == b.Limit && a.Buffer == b.Buffer && a.Peakrate == b.Peakrate
 }
 
-// setEgress redirects what comes from the container through an ifb. The ifb
-// belongs to this endpoint alone and is complete before anything goes there.
-func setEgress(nlh *netlink.Handle, w *world, id string, end netlink.Link, bits int64) error {
-	ifb, err := ensureIfb(nlh, w, id, end)
+// checkTbf says in what link's root qdisc differs from what setTbf makes of bits.
+func (t *tc) checkTbf(link netlink.Link, bits int64, mtu int) error {
+	now, err := t.root(link)
 	if err != nil {
 		return err
 	}
-	if err := setTbf(nlh, w, ifb, bits, end.Attrs().MTU); err != nil {
+	if bits == 0 {
+		if now.isOurs() {
+			return fmt.Errorf("interface %s still has a rate of %d byte/s", link.Attrs().Name, now.tbf.Rate)
+		}
+		return nil
+	}
+	want, _, err := wantTbf(link, bits, mtu)
+	switch {
+	case err != nil:
 		return err
+	case now.isOurs() && sameTbf(now.tbf, want):
+		return nil
+	case now.isOurs():
+		return fmt.Errorf("the tbf of interface %s has a rate of %d byte/s, a bucket of %d bytes and room for %d, want %d, %d and %d", link.Attrs().Name,
+			now.tbf.Rate, netlink.Xmitsize(now.tbf.Rate, now.tbf.Buffer), now.tbf.Limit, want.Rate, netlink.Xmitsize(want.Rate, want.Buffer), want.Limit)
+	case now.isDefault():
+		return fmt.Errorf("the tbf of interface %s is not there", link.Attrs().Name)
 	}
-	// Only now: a qdisc for an interface that is up waits for all processors.
-	if ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
-		if err := nlh.LinkSetUp(ifb); err != nil {
-			return fmt.Errorf("interface %s: %w", ifb.Attrs().Name, err)
-		}
-	}
-	if q := w.ingress(end); q != nil {
-		if ok, err := redirects(nlh, end, ifb); err != nil || ok {
-			return err
-		}
-		if err := ignoreGone(nlh.QdiscDel(q)); err != nil {
-			return err
-		}
-	}
-	err = nlh.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: end.Attrs().Index, Handle: ingressHandle, Parent: netlink.HANDLE_INGRESS,
-	}})
-	if err != nil {
-		return fmt.Errorf("ingress qdisc on %s: %w", end.Attrs().Name, err)
-	}
-	err = nlh.FilterAdd(&netlink.U32{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: end.Attrs().Index, Parent: ingressHandle, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
-		Actions:     []netlink.Action{netlink.NewMirredAction(ifb.Attrs().Index)},
-	})
-	if err != nil {
-		return fmt.Errorf("redirection from %s to %s: %w", end.Attrs().Name, ifb.Attrs().Name, err)
-	}
-	return nil
+	return errForeign(link, now)
 }
 
-func ensureIfb(nlh *netlink.Handle, w *world, id string, end netlink.Link) (netlink.Link, error) {
-	ifb, ok := w.ifbs[id]
-	if !ok {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "ifb" + strings.TrimPrefix(end.Attrs().Name, "veth")
-		// The kernel takes no alias when it makes a link, so for a moment the
-		// group is all that tells whose it is.
-		attrs.Group = ifbGroup
-		if err := nlh.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}); err != nil {
-			return nil, fmt.Errorf("adding interface %s of type ifb: %w", attrs.Name, err)
-		}
-		var err error
-		if ifb, err = nlh.LinkByName(attrs.Name); err != nil {
-			return nil, fmt.Errorf("interface %s: %w", attrs.Name, err)
-		}
-		if err := nlh.LinkSetAlias(ifb, ifbAlias+id); err != nil {
-			return nil, errors.Join(fmt.Errorf("interface %s: %w", attrs.Name, err), nlh.LinkDel(ifb))
-		}
-		// It is a place to queue, not an interface to talk IPv6 on. A kernel
-		// without IPv6 does not know the attribute.
-		_ = nlh.LinkSetIP6AddrGenMode(ifb, addrGenModeNone)
-	}
-	return ifb, nil
-}
-
-// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
-const addrGenModeNone = 1
-
-// redirects tells whether all that comes from the container, and nothing else,
-// goes to ifb.
-func redirects(nlh *netlink.Handle, end, ifb netlink.Link) (bool, error) {
-	filters, err := dump(func() ([]netlink.Filter, error) { return nlh.FilterList(end, ingressHandle) })
+// removeOldRedirect takes away how builds up to 28.5.2-gpu of November 2026 sent
+// packets to an ifb: a filter of the ingress qdisc, which goes with it if it was
+// the only one.
+func (t *tc) removeOldRedirect(end, ifb netlink.Link) error {
+	const priority = 100
+	parent := netlink.MakeHandle(0xffff, 0)
+	filters, err := dump(func() ([]netlink.Filter, error) { return t.FilterList(end, parent) })
 	if err != nil {
-		return false, err
+		return ignoreGone(err)
 	}
+	others := false
 	for _, f := range filters {
 		u, ok := f.(*netlink.U32)
-		if !ok || u.Attrs().Priority != filterPriority || u.Attrs().Protocol != unix.ETH_P_ALL || u.Sel == nil {
+		if ok && u.Attrs().Priority == priority && len(u.Actions) == 0 {
+			continue // the hash table of ours
+		}
+		if !ok || u.Attrs().Priority != priority || len(u.Actions) != 1 {
+			others = true
 			continue
 		}
-		if len(u.Sel.Keys) != 1 || u.Sel.Keys[0].Mask != 0 || len(u.Actions) != 1 {
+		m, ok := u.Actions[0].(*netlink.MirredAction)
+		if !ok || ifb == nil || m.Ifindex != ifb.Attrs().Index {
+			others = true
 			continue
 		}
-		if m, ok := u.Actions[0].(*netlink.MirredAction); ok && m.MirredAction == netlink.TCA_EGRESS_REDIR && m.Ifindex == ifb.Attrs().Index {
-			return true, nil
+		if err := ignoreGone(t.FilterDel(u)); err != nil {
+			return fmt.Errorf("filter of the ingress qdisc of %s: %w", end.Attrs().Name, err)
 		}
 	}
-	return false, nil
-}
-
-// clearEgress takes away what setEgress made. An ingress qdisc without an ifb
-// of ours is not ours.
-func clearEgress(nlh *netlink.Handle, w *world, id string, end netlink.Link) error {
-	ifb, ok := w.ifbs[id]
-	if !ok {
+	if others || len(filters) == 0 {
 		return nil
 	}
-	if q := w.ingress(end); q != nil {
-		ours, err := redirects(nlh, end, ifb)
-		if err == nil && ours {
-			err = ignoreGone(nlh.QdiscDel(q))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return delIfb(nlh, w, id)
+	return ignoreGone(t.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: end.Attrs().Index, Handle: parent, Parent: netlink.HANDLE_INGRESS}}))
 }
 
-func delIfb(nlh *netlink.Handle, w *world, id string) error {
-	ifb, ok := w.ifbs[id]
-	if !ok {
-		return nil
-	}
-	return ignoreGone(nlh.LinkDel(ifb))
-}
-
-// verifyIngress reads back what setRates set of the rate to the container.
-func verifyIngress(w *world, id string, bits int64) error {
-	end, ok := w.ends[id]
-	if !ok {
-		return goneIf(bits != 0, id)
-	}
-	return verifyTbf(w, end, bits)
-}
-
-// verifyEgress is the same for the rate from the container.
-func verifyEgress(nlh *netlink.Handle, w *world, id string, bits int64) error {
-	end, ok := w.ends[id]
-	if !ok {
-		return goneIf(bits != 0, id)
-	}
-	ifb, ok := w.ifbs[id]
-	switch {
-	case ok != (bits != 0):
-		return fmt.Errorf("%s: want an egress rate of %d bit/s, but there is an ifb: %t", end.Attrs().Name, bits, ok)
-	case !ok:
-		return nil
-	}
-	if err := verifyTbf(w, ifb, bits); err != nil {
-		return err
-	}
-	if ok, err := redirects(nlh, end, ifb); err != nil || !ok || ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
-		return fmt.Errorf("%s does not redirect to %s, or that is down: %w", end.Attrs().Name, ifb.Attrs().Name, err)
-	}
-	return nil
-}
-
-func goneIf(limited bool, id string) error {
-	if limited {
-		return fmt.Errorf("the interface of endpoint %.12s is gone", id)
-	}
-	return nil
-}
-
-func verifyTbf(w *world, link netlink.Link, bits int64) error {
-	var rate uint64
-	if t := w.tbf(link); t != nil {
-		rate = t.Rate
-	}
-	if rate != uint64(bits)/8 {
-		return fmt.Errorf("%s shows a rate of %d byte/s, want %d bit/s", link.Attrs().Name, rate, bits)
-	}
-	return nil
+func isGone(err error) bool {
+	return errors.Is(err, syscall.ENODEV) || errors.As(err, &netlink.LinkNotFoundError{})
 }
 
 // ignoreGone drops the error of removing what is not there any more: a
 // container's interface may vanish at any time.
 func ignoreGone(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.As(err, &netlink.LinkNotFoundError{}) {
+	if isGone(err) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return nil
 	}
 	return err

@@ -19,3 +19,14 @@ type BlkioLimitDisk struct {
 	ReadIOps  uint64 `json:",omitempty"` // IO per second.
 	WriteIOps uint64 `json:",omitempty"`
 }
+
+// NetLimitEndpoint is a network whose packets are limited for a container, as the
+// kernel shows it. A rate or class of 0 is no limit.
+type NetLimitEndpoint struct {
+	Network     string        // Name of the network.
+	Interface   string        // The host's end of the container's interface.
+	EgressRate  int64         `json:",omitempty"` // From the container, in bits per second.
+	IngressRate int64         `json:",omitempty"` // To the container, in bits per second.
+	ClassID     uint32        `json:",omitempty"` // 0xAAAABBBB for the class AAAA:BBBB of tc.
+	Priorities  []NetPriority `json:",omitempty"`
+}

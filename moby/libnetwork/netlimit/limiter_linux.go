@@ -1,0 +1,757 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netlimit
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Limiter keeps the limits of the endpoints of one dockerd. All its methods may
+// be called at the same time; changes wait for each other.
+type Limiter struct {
+	tc    tc
+	nft   nft
+	netns netns.NsHandle
+	watch *watcher
+
+	mu        sync.Mutex
+	endpoints map[string]*endpoint // those that have limits, or may have any after an error
+	is        *tables              // nil: has to be read
+	told      func([]Change)
+	changes   []Change // to be told when mu is free
+}
+
+// Change is what happened to the limits of an endpoint without a call of [Set].
+type Change struct {
+	Endpoint string
+	Err      error // nil: all are in force again; an [Error] says which are not
+	Gone     bool  // the endpoint has no interface any more
+}
+
+type endpoint struct {
+	Limited
+	end      seenEnd
+	ifb      int  // its index, 0 if there is none
+	starting bool // nobody is told of what its start is waiting for
+
+	lost  *Error // as it was told
+	dirty bool   // to be looked at
+	delay time.Duration
+	retry time.Time
+}
+
+// Limits that cannot be put in force are tried again after a second, then after
+// twice as long each time, and whenever something changes on the way.
+const (
+	firstDelay = time.Second
+	lastDelay  = 5 * time.Minute
+)
+
+// New returns a Limiter for the network namespace that the caller is in. owner
+// tells the dockerds of one network namespace apart: a few letters and digits,
+// always the same for the same dockerd.
+func New(owner string) (*Limiter, error) {
+	ns, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	l := &Limiter{netns: ns, endpoints: map[string]*endpoint{}, told: func([]Change) {}}
+	if l.tc, err = openTC(ns); err != nil {
+		ns.Close()
+		return nil, err
+	}
+	l.nft = nft{netns: int(ns), owner: owner}
+	l.watch = &watcher{}
+	l.nft.conn, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns)), nftables.WithSockOptions(l.watch.notePort))
+	if err != nil {
+		l.tc.Close()
+		ns.Close()
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	l.watch.ports = append(l.watch.ports, l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid)
+	return l, nil
+}
+
+func openTC(ns netns.NsHandle) (tc, error) {
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return tc{}, fmt.Errorf("netlink: %w", err)
+	}
+	s, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return tc{}, fmt.Errorf("netlink: %w", err)
+	}
+	return tc{Handle: h, sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}}, nil
+}
+
+// Set makes s what the endpoint is limited to, whatever it was before, and
+// reads it back from the kernel. A priority for an interface that is not there is
+// no error: see [Limiter.Lost]. After an error something in between may be in
+// force: call it again with what was in force before. What can be set is set
+// all the same, and kept.
+func (l *Limiter) Set(ep Endpoint, s Settings) error {
+	l.mu.Lock()
+	defer l.unlock()
+	return l.set(ep, s)
+}
+
+func (l *Limiter) set(ep Endpoint, s Settings) error {
+	e := l.endpoints[ep.ID]
+	if e == nil {
+		e = &endpoint{}
+		l.endpoints[ep.ID] = e
+	}
+	e.Limited = Limited{ep, s.clone()}
+	e.starting = false
+	lost := l.apply(e)
+	l.note(e, lost, false)
+	if lost == nil && s.IsZero() {
+		delete(l.endpoints, ep.ID)
+	}
+	return lost.refusal()
+}
+
+// Lost says which limits of an endpoint are not in force now.
+func (l *Limiter) Lost(endpointID string) error {
+	l.mu.Lock()
+	defer l.unlock()
+	if e := l.endpoints[endpointID]; e != nil {
+		return e.lost.err()
+	}
+	return nil
+}
+
+// SetPorts changes the ports of an endpoint that has limits.
+func (l *Limiter) SetPorts(endpointID string, ports []Port) error {
+	l.mu.Lock()
+	defer l.unlock()
+	e := l.endpoints[endpointID]
+	if e == nil || slices.Equal(e.Ports, ports) {
+		return nil
+	}
+	e.Ports = ports
+	if !e.classifies() || e.starting {
+		return nil
+	}
+	lost := l.apply(e)
+	l.note(e, lost, true)
+	return lost.refusal()
+}
+
+// Begin does what [Limiter.Set] does for a new endpoint, while its caller goes on to
+// connect it. What it returns waits for the end. (It waits itself while another
+// endpoint is being changed.)
+func (l *Limiter) Begin(ep Endpoint, s Settings) (wait func() error) {
+	l.mu.Lock()
+	e := &endpoint{Limited: Limited{ep, s.clone()}, starting: true}
+	l.endpoints[ep.ID] = e
+	l.unlock()
+	done := make(chan error, 1)
+	go func() {
+		l.mu.Lock()
+		defer l.unlock()
+		if l.endpoints[ep.ID] != e {
+			done <- errors.New("the endpoint was deleted")
+			return
+		}
+		ep.Ports = e.Ports
+		done <- l.set(ep, s)
+	}()
+	return func() error { return <-done }
+}
+
+// Claim is called for each new endpoint, limited or not, before its container
+// runs: the class of one that had its address before goes now, if it has not yet.
+func (l *Limiter) Claim(endpointID string, addrs []netip.Addr) error {
+	l.mu.Lock()
+	defer l.unlock()
+	if err := l.readTables(); err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	for _, name := range []string{"class4", "class6", "prio4", "prio6"} {
+		for key, e := range l.is.elements[name] {
+			for _, addr := range addrs {
+				if e.endpoint != endpointID && bytes.HasPrefix([]byte(key), addr.Unmap().AsSlice()) {
+					gone[e.endpoint] = true
+				}
+			}
+		}
+	}
+	for id := range gone {
+		if id == "" {
+			continue // somebody else's element
+		}
+		if err := l.forget(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlock frees mu and tells what was noted under it.
+func (l *Limiter) unlock() {
+	changes, told := l.changes, l.told
+	l.changes = nil
+	l.mu.Unlock()
+	if len(changes) != 0 {
+		told(changes)
+	}
+}
+
+// note remembers what came of an attempt. Callers that return it themselves do not
+// have it told.
+func (l *Limiter) note(e *endpoint, lost *Error, tell bool) {
+	before := e.lost
+	e.lost, e.dirty = lost, false
+	if lost == nil {
+		e.delay, e.retry = 0, time.Time{}
+	} else {
+		e.delay = min(max(2*e.delay, firstDelay), lastDelay)
+		e.retry = time.Now().Add(e.delay)
+		l.watch.wake()
+	}
+	if !tell || before == nil && lost == nil {
+		return
+	}
+	if before != nil && lost != nil && before.Error() == lost.Error() {
+		return
+	}
+	l.changes = append(l.changes, Change{Endpoint: e.ID, Err: lost.err()})
+}
+
+func (l *Limiter) readTables() (err error) {
+	if l.is == nil {
+		l.is, err = l.nft.read()
+	}
+	return err
+}
+
+// changeTables brings what the kernel has of these endpoints to what they should
+// have. What others have stays as it is, so that an obstacle of one stands in the
+// way of no other. An ID without an endpoint is one to be forgotten.
+func (l *Limiter) changeTables(ids map[string]bool) (err error) {
+	for range 3 {
+		if err = l.readTables(); err != nil {
+			return err
+		}
+		should := newTables()
+		for kind, elements := range l.is.elements {
+			for key, e := range elements {
+				if !ids[e.endpoint] {
+					should.add(kind, []byte(key), []byte(e.value), e.endpoint)
+				}
+			}
+		}
+		for id, h := range l.is.hooks {
+			if !ids[id] {
+				should.hooks[id] = h
+			}
+		}
+		for id := range ids {
+			if e := l.endpoints[id]; e != nil {
+				should.addEndpoint(e.Limited, e.end.name, e.end.index, e.ifb)
+			}
+		}
+		var now *tables
+		if now, err = l.nft.change(l.is, should); err == nil {
+			l.is = now
+			return nil
+		}
+		l.is = nil // somebody else has changed it meanwhile
+	}
+	return fmt.Errorf("nftables table %s%s: %w", tablePrefix, l.nft.owner, err)
+}
+
+// apply puts all limits of an endpoint in force, and returns which are not.
+func (l *Limiter) apply(e *endpoint) *Error {
+	end, err := l.tc.end(e.Endpoint, e.end)
+	if err != nil {
+		return about(e.Settings, err)
+	}
+	var lost Error
+	if end == nil {
+		e.end = seenEnd{}
+		if !e.IsZero() {
+			gone := fmt.Errorf("endpoint %.12s has no interface on the host", e.ID)
+			return about(e.Settings, gone)
+		}
+	} else {
+		e.end = seenAs(end)
+		if err := l.tc.setTbf(end, e.Ingress, end.Attrs().MTU); err != nil {
+			lost.Ingress = fmt.Errorf("limiting what comes in: %w", err)
+		}
+	}
+	ifb, err := l.tc.ifb(e.ID, e.ifb)
+	if err == nil && e.Egress != 0 {
+		ifb, err = l.setIfb(e, end, ifb)
+	}
+	if err != nil {
+		lost.Egress = fmt.Errorf("limiting what goes out: %w", err)
+	}
+	e.ifb = 0
+	if ifb != nil && e.Egress != 0 {
+		e.ifb = ifb.Attrs().Index
+	}
+	if err := l.changeTables(map[string]bool{e.ID: true}); err != nil {
+		if e.Egress != 0 && lost.Egress == nil {
+			lost.Egress = fmt.Errorf("limiting what goes out: %w", err)
+		}
+		if e.classifies() {
+			lost.Class = fmt.Errorf("classifying what goes out: %w", err)
+		}
+		if e.IsZero() {
+			// What should be gone is not: all of it may be in force.
+			return &Error{Egress: err, Class: err}
+		}
+	} else if end != nil {
+		if err := l.tc.removeOldRedirect(end, ifb); err != nil && lost.Egress == nil && e.Egress != 0 {
+			lost.Egress = err
+		}
+		if ifb != nil && e.Egress == 0 {
+			if err := ignoreGone(l.tc.LinkDel(ifb)); err != nil {
+				log.G(context.TODO()).WithError(err).WithField("endpoint", e.ID).Warn("the ifb of an endpoint could not be removed")
+			}
+		}
+	}
+	if seen := l.check(e, end); seen != nil {
+		lost.Ingress = errOr(lost.Ingress, seen.Ingress)
+		lost.Egress = errOr(lost.Egress, seen.Egress)
+		lost.Class = errOr(lost.Class, seen.Class)
+	}
+	if lost.err() == nil {
+		return nil
+	}
+	return &lost
+}
+
+func errOr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// setIfb makes the ifb of an endpoint complete, before anything goes there.
+func (l *Limiter) setIfb(e *endpoint, end, ifb netlink.Link) (_ netlink.Link, err error) {
+	if ifb == nil {
+		if ifb, err = l.tc.addIfb(e.ID); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.tc.setTbf(ifb, e.Egress, end.Attrs().MTU); err != nil {
+		return ifb, err
+	}
+	// Only now: a qdisc for an interface that is up waits for all processors.
+	if ifb.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := l.tc.LinkSetUp(ifb); err != nil {
+			return ifb, fmt.Errorf("interface %s: %w", ifb.Attrs().Name, err)
+		}
+	}
+	return ifb, nil
+}
+
+// check says which limits of an endpoint the kernel does not have. end is its
+// interface on the host.
+func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
+	if end == nil {
+		return about(e.Settings, fmt.Errorf("endpoint %.12s has no interface on the host", e.ID))
+	}
+	var lost Error
+	lost.Ingress = l.tc.checkTbf(end, e.Ingress, end.Attrs().MTU)
+
+	should := newTables()
+	should.addEndpoint(e.Limited, end.Attrs().Name, end.Attrs().Index, e.ifb)
+	tables := l.readTables()
+	if e.Egress != 0 {
+		ifb, err := l.tc.ifb(e.ID, e.ifb)
+		switch {
+		case err != nil:
+			lost.Egress = err
+		case ifb == nil:
+			lost.Egress = errors.New("the ifb of the endpoint is not there")
+		case ifb.Attrs().RawFlags&unix.IFF_UP == 0:
+			lost.Egress = fmt.Errorf("interface %s is down", ifb.Attrs().Name)
+		default:
+			lost.Egress = l.tc.checkTbf(ifb, e.Egress, end.Attrs().MTU)
+		}
+		if lost.Egress == nil {
+			lost.Egress = errOr(tables, l.missing(e, should, "to-ifb"))
+		}
+	}
+	if e.classifies() {
+		lost.Class = tables
+		for _, k := range kinds {
+			if lost.Class == nil && k.name != "to-ifb" {
+				lost.Class = l.missing(e, should, k.name)
+			}
+		}
+		if lost.Class == nil {
+			lost.Class = l.tc.missing(e.Priorities)
+		}
+	}
+	if lost.err() == nil {
+		return nil
+	}
+	return &lost
+}
+
+// missing says what an endpoint should have of a kind and has not.
+func (l *Limiter) missing(e *endpoint, should *tables, kind string) error {
+	k := kindOf(kind)
+	for key, want := range should.elements[kind] {
+		if have := l.is.elements[kind][key]; have != want {
+			return fmt.Errorf("nftables table %s%s has lost an element of %s", tablePrefix, l.nft.owner, kind)
+		}
+		name := chainName{k.family, k.chain}
+		if !ours(l.is.chains[name], l.is.wantedChains()[name]) {
+			return fmt.Errorf("nftables table %s%s has lost rules of chain %s", tablePrefix, l.nft.owner, k.chain)
+		}
+	}
+	if k.family == nftables.TableFamilyNetdev && len(should.elements[kind]) != 0 && l.is.hooks[e.ID] != should.hooks[e.ID] {
+		return fmt.Errorf("nftables table %s%s has lost the chain of interface %s", tablePrefix, l.nft.owner, e.end.name)
+	}
+	return nil
+}
+
+// forget removes all that is left of an endpoint whose interface has gone.
+func (l *Limiter) forget(id string) error {
+	e := l.endpoints[id]
+	delete(l.endpoints, id)
+	last := 0
+	if e != nil {
+		last = e.ifb
+	}
+	err := l.changeTables(map[string]bool{id: true})
+	if ifb, ifbErr := l.tc.ifb(id, last); ifbErr != nil {
+		err = errors.Join(err, ifbErr)
+	} else if ifb != nil {
+		err = errors.Join(err, ignoreGone(l.tc.LinkDel(ifb)))
+	}
+	if err != nil {
+		if e != nil {
+			l.endpoints[id] = e // to be tried again
+		}
+		return fmt.Errorf("removing the limits of endpoint %.12s: %w", id, err)
+	}
+	return nil
+}
+
+// Sync is for a daemon that starts: it gives the endpoints of its running
+// containers what limits they should have, which may be none, touching only what
+// differs, and removes what is left of endpoints of its own that have no
+// interface any more. It returns the errors of the endpoints in live, by ID.
+func (l *Limiter) Sync(live []Limited) map[string]error {
+	l.mu.Lock()
+	defer l.unlock()
+	errs := map[string]error{}
+	links, err := dump(l.tc.LinkList)
+	if err == nil {
+		err = l.readTables()
+	}
+	if err != nil {
+		for _, e := range live {
+			if !e.IsZero() {
+				l.endpoints[e.ID] = &endpoint{Limited: Limited{e.Endpoint, e.Settings.clone()}}
+				l.note(l.endpoints[e.ID], about(e.Settings, err), false)
+				errs[e.ID] = about(e.Settings, err)
+			}
+		}
+		return errs
+	}
+	ends, ifbs := marked(links)
+	all := map[string]bool{}
+	for _, e := range live {
+		ep := &endpoint{Limited: Limited{e.Endpoint, e.Settings.clone()}}
+		if end := ends[e.ID]; end != nil {
+			ep.end = seenAs(end)
+		}
+		if ifb := ifbs[e.ID]; ifb != nil && e.Egress != 0 {
+			ep.ifb = ifb.Attrs().Index
+		}
+		l.endpoints[e.ID] = ep
+		all[e.ID] = true
+	}
+	// One transaction for the tables of all of them. Where it fails, each is
+	// tried for itself.
+	if err := l.changeTables(all); err != nil {
+		log.G(context.TODO()).WithError(err).Warn("network classes cannot be set for all containers at once")
+	}
+	for _, e := range live {
+		ep := l.endpoints[e.ID]
+		has := !ep.IsZero() || ifbs[e.ID] != nil
+		if end := ends[e.ID]; end != nil && !has {
+			// A rate that a crash in the middle of an update left.
+			r, err := l.tc.root(end)
+			has = err != nil || r.isOurs()
+		}
+		if has {
+			lost := l.check(ep, ends[e.ID])
+			if lost != nil || ep.IsZero() || ends[e.ID] == nil || !isMarked(ends[e.ID], endpointAlias+e.ID) || hasIngress(l.tc, ends[e.ID]) {
+				lost = l.apply(ep)
+			}
+			l.note(ep, lost, false)
+			if lost != nil {
+				errs[e.ID] = lost
+			}
+		}
+		if ep.IsZero() && errs[e.ID] == nil {
+			delete(l.endpoints, e.ID)
+		}
+	}
+	if err := l.sweep(links); err != nil {
+		log.G(context.TODO()).WithError(err).Warn("could not remove all network limits that were left over")
+	}
+	if len(errs) == 0 {
+		removeOldChains()
+	}
+	return errs
+}
+
+// hasIngress tells whether an earlier build may have a filter there.
+func hasIngress(t tc, end netlink.Link) bool {
+	qdiscs, err := t.FilterList(end, netlink.MakeHandle(0xffff, 0))
+	return err == nil && len(qdiscs) != 0
+}
+
+// marked returns the hosts' ends and the ifbs among links, by endpoint.
+func marked(links []netlink.Link) (ends, ifbs map[string]netlink.Link) {
+	ends, ifbs = map[string]netlink.Link{}, map[string]netlink.Link{}
+	of := func(l netlink.Link, alias string) (string, bool) {
+		if id, ok := strings.CutPrefix(l.Attrs().Alias, alias); ok {
+			return id, true
+		}
+		for _, name := range l.Attrs().AltNames {
+			if id, ok := strings.CutPrefix(name, altName(alias)); ok {
+				return id, true
+			}
+		}
+		return "", false
+	}
+	for _, l := range links {
+		switch l.Type() {
+		case "veth":
+			if id, ok := of(l, endpointAlias); ok {
+				ends[id] = l
+			}
+		case "ifb":
+			if id, ok := of(l, ifbAlias); ok && l.Attrs().Group == ifbGroup {
+				ifbs[id] = l
+			}
+		}
+	}
+	return ends, ifbs
+}
+
+// sweep removes what is left of endpoints that have no interface and are not of a
+// running container.
+func (l *Limiter) sweep(links []netlink.Link) error {
+	if err := l.readTables(); err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	for _, elements := range l.is.elements {
+		for _, e := range elements {
+			if e.endpoint != "" && l.endpoints[e.endpoint] == nil {
+				gone[e.endpoint] = true
+			}
+		}
+	}
+	for id := range l.is.hooks {
+		if l.endpoints[id] == nil {
+			gone[id] = true
+		}
+	}
+	var errs []error
+	if len(gone) != 0 {
+		errs = append(errs, l.changeTables(gone))
+	}
+	ends, ifbs := marked(links)
+	for id, ifb := range ifbs {
+		// One whose endpoint has an interface, or that something is sent to, is
+		// another daemon's.
+		if l.endpoints[id] != nil || ends[id] != nil {
+			continue
+		}
+		if used, err := l.isRedirectedTo(ifb.Attrs().Index, links); err != nil || used {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, ignoreGone(l.tc.LinkDel(ifb)))
+	}
+	return errors.Join(errs...)
+}
+
+// isRedirectedTo tells whether anything is sent to an ifb, by whatever dockerd.
+func (l *Limiter) isRedirectedTo(ifb int, links []netlink.Link) (bool, error) {
+	all, err := l.nft.conn.ListTablesOfFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return false, err
+	}
+	for _, table := range all {
+		owner, ok := strings.CutPrefix(table.Name, tablePrefix)
+		if !ok {
+			continue
+		}
+		n := nft{conn: l.nft.conn, owner: owner}
+		elements, err := l.nft.conn.GetSetElements(n.set(kindOf("to-ifb")))
+		if err != nil {
+			return false, err
+		}
+		for _, e := range elements {
+			if bytes.Equal(e.Val, index(ifb)) {
+				return true, nil
+			}
+		}
+	}
+	for _, link := range links {
+		if link.Type() != "veth" {
+			continue
+		}
+		filters, err := l.tc.FilterList(link, netlink.MakeHandle(0xffff, 0))
+		if err != nil {
+			continue
+		}
+		for _, f := range filters {
+			if u, ok := f.(*netlink.U32); ok && slices.ContainsFunc(u.Actions, func(a netlink.Action) bool {
+				m, ok := a.(*netlink.MirredAction)
+				return ok && m.Ifindex == ifb
+			}) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Shown is what the kernel has of an endpoint's limits.
+type Shown struct {
+	Interface string // the host's end
+	Settings
+}
+
+// Show reads what the kernel has.
+func (l *Limiter) Show(ep Endpoint) (s Shown, _ error) {
+	l.mu.Lock()
+	defer l.unlock()
+	e := l.endpoints[ep.ID]
+	if e == nil {
+		e = &endpoint{Limited: Limited{Endpoint: ep}}
+	}
+	end, err := l.tc.end(e.Endpoint, e.end)
+	if err != nil || end == nil {
+		return s, err
+	}
+	s.Interface = end.Attrs().Name
+	r, err := l.tc.root(end)
+	if err != nil {
+		return s, err
+	}
+	if r.isOurs() {
+		s.Ingress = int64(r.tbf.Rate) * 8
+	}
+	if err := l.readTables(); err != nil {
+		return s, err
+	}
+	if to, ok := l.is.elements["to-ifb"][string(index(end.Attrs().Index))]; ok && l.is.hooks[ep.ID].redirect {
+		ifb, err := l.tc.LinkByIndex(int(binary.NativeEndian.Uint32([]byte(to.value))))
+		if err == nil && ifb.Attrs().RawFlags&unix.IFF_UP != 0 {
+			if r, err = l.tc.root(ifb); err != nil {
+				return s, err
+			}
+			if r.isOurs() {
+				s.Egress = int64(r.tbf.Rate) * 8
+			}
+		}
+	}
+	value := func(e element) uint32 { return binary.NativeEndian.Uint32([]byte(e.value)) }
+	for _, v := range []string{"4", "6"} {
+		for _, e := range l.is.elements["class"+v] {
+			if e.endpoint == ep.ID {
+				s.Class = value(e)
+			}
+		}
+		for key, e := range l.is.elements["prio"+v] {
+			if e.endpoint != ep.ID {
+				continue
+			}
+			if s.Priorities == nil {
+				s.Priorities = map[string]uint32{}
+			}
+			name, _, _ := strings.Cut(key[len(key)-unix.IFNAMSIZ:], "\x00")
+			s.Priorities[name] = value(e)
+		}
+	}
+	return s, nil
+}
+
+// Known returns the endpoints that have limits.
+func (l *Limiter) Known() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.endpoints))
+}
+
+// RemoveAll removes what every dockerd of this network namespace has left: tables,
+// ifbs, rates. It is for when none will run again.
+func RemoveAll() error {
+	ns, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	t, err := openTC(ns)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	conn, err := nftables.New(nftables.WithNetNSFd(int(ns)))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, family := range families {
+		all, err := conn.ListTablesOfFamily(family)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("nftables tables: %w", err))
+			continue
+		}
+		for _, table := range all {
+			if strings.HasPrefix(table.Name, tablePrefix) {
+				conn.DelTable(&nftables.Table{Name: table.Name, Family: family})
+				errs = append(errs, conn.Flush())
+			}
+		}
+	}
+	links, err := dump(t.LinkList)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	ends, ifbs := marked(links)
+	for id, end := range ends {
+		errs = append(errs, t.setTbf(end, 0, 0), t.removeOldRedirect(end, ifbs[id]))
+	}
+	for _, ifb := range ifbs {
+		errs = append(errs, ignoreGone(t.LinkDel(ifb)))
+	}
+	removeOldChains()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,797 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netlimit
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	mdnetlink "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What a packet comes from decides what happens to it. All that differs from
+// endpoint to endpoint is an element of a map or set, so that a packet costs
+// the same however many there are:
+//
+//	inet    what the host routes, by source address, at the end of postrouting
+//	        (forwarding sets a packet's priority anew, from its TOS);
+//	        what a proxy on the host sends, by source port, in output
+//	bridge  what a bridge passes on to another port of it, by interface
+//	netdev  at the ingress of the host's end of an endpoint: packets with a
+//	        source that is not the endpoint's, which would have another class,
+//	        are refused; then all go to the endpoint's ifb
+//
+// The last one comes after clsact and the ingress qdisc, so that the filters of
+// other programs there see everything, and what they accept comes here all the
+// same.
+//
+// A table is named after the dockerd that it belongs to. It, and each map, chain
+// and rule in it, exists only while an endpoint needs it.
+
+// tablePrefix is followed by the owner, hookPrefix by the endpoint. All names can be
+// written in nft's language: a name that begins with a digit cannot, nor `redirect`.
+const (
+	tablePrefix = "docker-limits-"
+	hookPrefix  = "ep-"
+)
+
+// kind is what an element is keyed by and gives.
+type kind struct {
+	name   string
+	family nftables.TableFamily
+	key    nftables.SetDatatype
+	value  nftables.SetDatatype // zero: a set
+	chain  string               // whose rule looks it up
+	// load puts the key into registers from 1 on.
+	load []expr.Any
+}
+
+const (
+	chainRouted  = "postrouting"
+	chainLocal   = "output"
+	chainBridged = "forward"
+	chainSources = "sources" // not a hook: endpoints' chains jump to it
+	chainToIfb   = "to-ifb"  // the same
+)
+
+// Registers of 4 bytes, where a key's parts follow each other. Register 1 is the
+// first 16 bytes of all.
+const reg32 = unix.NFT_REG32_00
+
+func isNFProto(proto byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg32},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{proto}},
+	}
+}
+
+// isEther is isNFProto outside of the inet family.
+func isEther(proto uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: reg32},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: binaryutil.BigEndian.PutUint16(proto)},
+	}
+}
+
+func source4(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
+}
+
+func source6(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16}
+}
+
+func outName(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg} }
+
+func inIndex(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyIIF, Register: reg} }
+
+// protoAndPort fills two registers.
+func protoAndPort(reg uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
+		&expr.Payload{DestRegister: reg + 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+	}
+}
+
+func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
+
+func one(e ...expr.Any) []expr.Any { return e }
+
+var (
+	v4    = isNFProto(unix.NFPROTO_IPV4)
+	v6    = isNFProto(unix.NFPROTO_IPV6)
+	class = nftables.TypeClassID
+
+	typePort  = nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
+	typePort4 = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
+	typePort6 = nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)
+	typeOut4  = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFName)
+	typeOut6  = nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFName)
+	typeInOut = nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeIFName)
+
+	typeOutPort  = nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIFName)
+	typeOutPort4 = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIFName)
+	typeOutPort6 = nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIFName)
+
+	typeSource4 = nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeIPAddr)
+	typeSource6 = nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeIP6Addr)
+)
+
+// kinds is in the order in which a chain has the rules.
+var kinds = []*kind{
+	{"class4", nftables.TableFamilyINet, nftables.TypeIPAddr, class, chainRouted, concat(v4, one(source4(reg32)))},
+	{"class6", nftables.TableFamilyINet, nftables.TypeIP6Addr, class, chainRouted, concat(v6, one(source6(reg32)))},
+	{"prio4", nftables.TableFamilyINet, typeOut4, class, chainRouted, concat(v4, one(source4(reg32), outName(reg32+1)))},
+	{"prio6", nftables.TableFamilyINet, typeOut6, class, chainRouted, concat(v6, one(source6(reg32), outName(reg32+4)))},
+
+	{"port-class", nftables.TableFamilyINet, typePort, class, chainLocal, protoAndPort(reg32)},
+	{"port-class4", nftables.TableFamilyINet, typePort4, class, chainLocal, concat(v4, one(source4(reg32)), protoAndPort(reg32+1))},
+	{"port-class6", nftables.TableFamilyINet, typePort6, class, chainLocal, concat(v6, one(source6(reg32)), protoAndPort(reg32+4))},
+	{"port-prio", nftables.TableFamilyINet, typeOutPort, class, chainLocal, concat(protoAndPort(reg32), one(outName(reg32+2)))},
+	{"port-prio4", nftables.TableFamilyINet, typeOutPort4, class, chainLocal, concat(v4, one(source4(reg32)), protoAndPort(reg32+1), one(outName(reg32+3)))},
+	{"port-prio6", nftables.TableFamilyINet, typeOutPort6, class, chainLocal, concat(v6, one(source6(reg32)), protoAndPort(reg32+4), one(outName(reg32+6)))},
+
+	{"bridged-class", nftables.TableFamilyBridge, nftables.TypeIFIndex, class, chainBridged, one(inIndex(reg32))},
+	{"bridged-prio", nftables.TableFamilyBridge, typeInOut, class, chainBridged, one(inIndex(reg32), outName(reg32+1))},
+
+	{"source4", nftables.TableFamilyNetdev, typeSource4, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IP), one(inIndex(reg32), source4(reg32+1)))},
+	{"source6", nftables.TableFamilyNetdev, typeSource6, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IPV6), one(inIndex(reg32), source6(reg32+1)))},
+	{"to-ifb", nftables.TableFamilyNetdev, nftables.TypeIFIndex, nftables.TypeIFIndex, chainToIfb, one(inIndex(reg32))},
+}
+
+func kindOf(name string) *kind {
+	for _, k := range kinds {
+		if k.name == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// rule of a chain, by a text that names it and all that it says.
+type rule struct {
+	name  string
+	exprs []expr.Any
+}
+
+func (k *kind) rule() rule {
+	switch {
+	case k.chain == chainSources:
+		return rule{k.name, concat(k.load, one(
+			&expr.Lookup{SourceRegister: reg32, SetName: k.name},
+			&expr.Verdict{Kind: expr.VerdictReturn},
+		))}
+	case k.chain == chainToIfb:
+		return rule{k.name, nil} // see addRedirect
+	}
+	return rule{k.name, concat(k.load, one(
+		&expr.Lookup{SourceRegister: reg32, SetName: k.name, DestRegister: reg32, IsDestRegSet: true},
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: reg32},
+	))}
+}
+
+// sourceRules frame those of the sets: what has no address yet, or one that is
+// never routed, may pass; all that is not the endpoint's is refused, so that a
+// container that passes on what others send gets to know.
+func sourceRules(sets []rule) []rule {
+	zero4 := concat(isEther(unix.ETH_P_IP), one(source4(reg32), &expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: make([]byte, 4)}, &expr.Verdict{Kind: expr.VerdictReturn}))
+	zero6 := concat(isEther(unix.ETH_P_IPV6), one(source6(reg32), &expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: make([]byte, 16)}, &expr.Verdict{Kind: expr.VerdictReturn}))
+	local6 := concat(isEther(unix.ETH_P_IPV6), one(
+		&expr.Payload{DestRegister: reg32, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 2},
+		&expr.Bitwise{SourceRegister: reg32, DestRegister: reg32, Len: 2, Mask: []byte{0xff, 0xc0}, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{0xfe, 0x80}},
+		&expr.Verdict{Kind: expr.VerdictReturn},
+	))
+	refuse := one(&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
+	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}}
+	rules = append(rules, sets...)
+	return append(rules,
+		rule{"refuse4", concat(isEther(unix.ETH_P_IP), refuse)},
+		rule{"refuse6", concat(isEther(unix.ETH_P_IPV6), refuse)},
+	)
+}
+
+// element of a map or a set.
+type element struct {
+	value    string
+	endpoint string // the comment
+}
+
+// hook is the chain at the ingress of an endpoint's end.
+type hook struct {
+	device   string
+	sources  bool // only those of the endpoint
+	redirect bool // to its ifb
+}
+
+// rules of a hook. Their names say what the kernel does not tell of a chain: its
+// device.
+func (h hook) rules() (rules []rule) {
+	jump := func(chain string) {
+		rules = append(rules, rule{chain + " " + h.device, one(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain})})
+	}
+	if h.sources {
+		jump(chainSources)
+	}
+	if h.redirect {
+		jump(chainToIfb)
+	}
+	return rules
+}
+
+// tables is all of one owner: what it should be, or is.
+type tables struct {
+	elements map[string]map[string]element // by kind and key
+	hooks    map[string]hook               // by endpoint
+
+	// Of what is, besides:
+	exists  map[nftables.TableFamily]bool
+	chains  map[chainName][]rulePlace
+	foreign map[nftables.TableFamily]bool // somebody else has put something in
+}
+
+type chainName struct {
+	family nftables.TableFamily
+	name   string
+}
+
+type rulePlace struct {
+	name   string // "": somebody else's
+	handle uint64
+}
+
+func newTables() *tables {
+	return &tables{
+		elements: map[string]map[string]element{},
+		hooks:    map[string]hook{},
+		exists:   map[nftables.TableFamily]bool{},
+		chains:   map[chainName][]rulePlace{},
+		foreign:  map[nftables.TableFamily]bool{},
+	}
+}
+
+func (t *tables) add(kind string, key, value []byte, endpoint string) {
+	if t.elements[kind] == nil {
+		t.elements[kind] = map[string]element{}
+	}
+	t.elements[kind][string(key)] = element{string(value), endpoint}
+}
+
+// ifname is padded as the kernel has it.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+func index(i int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(i)) }
+
+func priority(p uint32) []byte { return binary.NativeEndian.AppendUint32(nil, p) }
+
+// addEndpoint adds what one endpoint needs. end is the index of the host's end
+// of it, 0 if it is not known, and ifb that of its ifb, 0 if it has none.
+func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
+	h := hook{device: endName}
+	for _, addr := range l.Addrs {
+		addr = addr.Unmap()
+		if !l.classifies() {
+			break
+		}
+		v := map[bool]string{true: "4", false: "6"}[addr.Is4()]
+		if l.Class != 0 {
+			t.add("class"+v, addr.AsSlice(), priority(l.Class), l.ID)
+		}
+		for out, p := range l.Priorities {
+			t.add("prio"+v, slices.Concat(addr.AsSlice(), ifname(out)), priority(p), l.ID)
+		}
+		if end != 0 {
+			t.add("source"+v, slices.Concat(index(end), addr.AsSlice()), nil, l.ID)
+		}
+	}
+	for _, p := range l.Ports {
+		key := []byte{p.Proto, 0, 0, 0, byte(p.Port >> 8), byte(p.Port), 0, 0}
+		v := ""
+		if addr := p.Addr.Unmap(); addr.IsValid() && !addr.IsUnspecified() {
+			v = map[bool]string{true: "4", false: "6"}[addr.Is4()]
+			key = slices.Concat(addr.AsSlice(), key)
+		}
+		if l.Class != 0 {
+			t.add("port-class"+v, key, priority(l.Class), l.ID)
+		}
+		for out, prio := range l.Priorities {
+			t.add("port-prio"+v, slices.Concat(key, ifname(out)), priority(prio), l.ID)
+		}
+	}
+	if end == 0 {
+		return
+	}
+	if l.Class != 0 {
+		t.add("bridged-class", index(end), priority(l.Class), l.ID)
+	}
+	for out, p := range l.Priorities {
+		t.add("bridged-prio", slices.Concat(index(end), ifname(out)), priority(p), l.ID)
+	}
+	h.sources = l.classifies()
+	if ifb != 0 {
+		t.add("to-ifb", index(end), index(ifb), l.ID)
+		h.redirect = true
+	}
+	if h.sources || h.redirect {
+		t.hooks[l.ID] = h
+	}
+}
+
+// wantedChains are the rules of each chain that is not of a single endpoint.
+func (t *tables) wantedChains() map[chainName][]rule {
+	chains := map[chainName][]rule{}
+	for _, k := range kinds {
+		if len(t.elements[k.name]) != 0 {
+			name := chainName{k.family, k.chain}
+			chains[name] = append(chains[name], k.rule())
+		}
+	}
+	sources := chainName{nftables.TableFamilyNetdev, chainSources}
+	if rules, ok := chains[sources]; ok {
+		chains[sources] = sourceRules(rules)
+	}
+	// An endpoint without an address has a class all the same.
+	for _, h := range t.hooks {
+		if _, ok := chains[sources]; h.sources && !ok {
+			chains[sources] = sourceRules(nil)
+		}
+	}
+	return chains
+}
+
+// families that we have a table in, in the order in which they are changed.
+var families = []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge, nftables.TableFamilyNetdev}
+
+func (t *tables) uses(family nftables.TableFamily) bool {
+	if family == nftables.TableFamilyNetdev && len(t.hooks) != 0 {
+		return true
+	}
+	for _, k := range kinds {
+		if k.family == family && len(t.elements[k.name]) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// nft changes the tables of one owner.
+type nft struct {
+	conn  *nftables.Conn
+	netns int
+	owner string
+}
+
+func (n *nft) table(family nftables.TableFamily) *nftables.Table {
+	return &nftables.Table{Name: tablePrefix + n.owner, Family: family}
+}
+
+func (n *nft) set(k *kind) *nftables.Set {
+	s := &nftables.Set{Table: n.table(k.family), Name: k.name, KeyType: k.key, Concatenation: strings.Contains(k.key.Name, " . ")}
+	if k.value.Bytes != 0 {
+		s.IsMap, s.DataType = true, k.value
+	}
+	return s
+}
+
+func setElement(key string, e element) nftables.SetElement {
+	s := nftables.SetElement{Key: []byte(key), Comment: e.endpoint}
+	if e.value != "" {
+		s.Val = []byte(e.value)
+	}
+	return s
+}
+
+func (n *nft) chain(name chainName) *nftables.Chain {
+	c := &nftables.Chain{Name: name.name, Table: n.table(name.family)}
+	base := func(h *nftables.ChainHook, p *nftables.ChainPriority) {
+		accept := nftables.ChainPolicyAccept
+		c.Type, c.Hooknum, c.Policy, c.Priority = nftables.ChainTypeFilter, h, &accept, p
+	}
+	switch name.name {
+	case chainRouted:
+		base(nftables.ChainHookPostrouting, nftables.ChainPriorityMangle) // before NAT changes the source
+	case chainLocal:
+		base(nftables.ChainHookOutput, nftables.ChainPriorityMangle)
+	case chainBridged:
+		base(nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	}
+	return c
+}
+
+// hookPriority leaves room for chains of others, before ours: what they accept
+// comes to us.
+const hookPriority = 100
+
+func (n *nft) hookChain(endpoint string, h hook) *nftables.Chain {
+	accept := nftables.ChainPolicyAccept
+	return &nftables.Chain{
+		Name: hookPrefix + endpoint, Table: n.table(nftables.TableFamilyNetdev), Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityRef(hookPriority), Policy: &accept, Device: h.device,
+	}
+}
+
+func (n *nft) addRules(c *nftables.Chain, rules []rule, atHead bool) {
+	add := n.conn.AddRule
+	if atHead {
+		rules = slices.Clone(rules)
+		slices.Reverse(rules)
+		add = n.conn.InsertRule
+	}
+	for _, r := range rules {
+		add(&nftables.Rule{Table: c.Table, Chain: c, Exprs: r.exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, r.name)})
+	}
+}
+
+// change brings the tables from what is to what should be, in one transaction,
+// and returns what is then. Where is turns out not to be so, it fails, and nothing
+// is changed.
+func (n *nft) change(is, should *tables) (_ *tables, err error) {
+	wanted := should.wantedChains()
+	toIfb := chainName{nftables.TableFamilyNetdev, chainToIfb}
+	if rules := wanted[toIfb]; rules != nil && !ours(is.chains[toIfb], rules) {
+		if is, err = n.addRedirect(is, toIfb, rules[0]); err != nil {
+			return nil, err
+		}
+	}
+	var errs []error
+	changed := false
+	do := func(e error) { changed, errs = true, append(errs, e) }
+
+	for _, family := range families {
+		if should.uses(family) && !is.exists[family] {
+			n.conn.AddTable(n.table(family))
+			do(nil)
+		}
+	}
+	for _, k := range kinds {
+		before, after := is.elements[k.name], should.elements[k.name]
+		var gone, come []nftables.SetElement
+		for _, key := range slices.Sorted(maps.Keys(before)) {
+			if e, ok := after[key]; !ok || e != before[key] {
+				gone = append(gone, setElement(key, before[key]))
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(after)) {
+			if e, ok := before[key]; !ok || e != after[key] {
+				come = append(come, setElement(key, after[key]))
+			}
+		}
+		s := n.set(k)
+		if len(after) != 0 && before == nil {
+			do(n.conn.AddSet(s, nil))
+		}
+		// What goes comes first: an element with another value is another one. In
+		// parts, as an attribute holds 64 KiB.
+		for part := range slices.Chunk(gone, 200) {
+			do(n.conn.SetDeleteElements(s, part))
+		}
+		for part := range slices.Chunk(come, 200) {
+			do(n.conn.SetAddElements(s, part))
+		}
+	}
+	delOurs := func(c *nftables.Chain, rules []rulePlace) {
+		for _, r := range rules {
+			if r.name != "" {
+				do(n.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c, Handle: r.handle}))
+			}
+		}
+	}
+	var read []chainName
+	for _, name := range slices.SortedFunc(maps.Keys(wanted), chainOrder) {
+		have, ok := is.chains[name]
+		if name == toIfb || ours(have, wanted[name]) {
+			continue
+		}
+		c := n.chain(name)
+		if !ok {
+			n.conn.AddChain(c)
+		}
+		delOurs(c, have)
+		n.addRules(c, wanted[name], true)
+		do(nil)
+		read = append(read, name)
+	}
+	for _, id := range slices.Sorted(maps.Keys(is.hooks)) {
+		if h, ok := should.hooks[id]; ok && h == is.hooks[id] {
+			continue
+		}
+		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
+		// Up to Linux 6.15 it went with its device.
+		if _, err := n.conn.ListChain(c.Table, c.Name); err == nil {
+			n.conn.DelChain(c)
+			do(nil)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(should.hooks)) {
+		if h := should.hooks[id]; is.hooks[id] != h {
+			c := n.hookChain(id, h)
+			n.conn.AddChain(c)
+			n.addRules(c, h.rules(), false)
+			do(nil)
+		}
+	}
+
+	// What nobody needs any more goes.
+	drop := map[nftables.TableFamily]bool{}
+	for _, family := range families {
+		if is.exists[family] && !should.uses(family) && !is.foreign[family] {
+			n.conn.DelTable(n.table(family))
+			do(nil)
+			drop[family] = true
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(is.chains), chainOrder) {
+		if wanted[name] != nil || drop[name.family] {
+			continue
+		}
+		c := n.chain(name)
+		delOurs(c, is.chains[name])
+		if !slices.ContainsFunc(is.chains[name], func(r rulePlace) bool { return r.name == "" }) {
+			n.conn.DelChain(c)
+			do(nil)
+		} else {
+			read = append(read, name)
+		}
+	}
+	for _, k := range kinds {
+		if is.elements[k.name] != nil && len(should.elements[k.name]) == 0 && !drop[k.family] {
+			n.conn.DelSet(n.set(k))
+			do(nil)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if !changed {
+		return is, nil
+	}
+	if err := n.conn.Flush(); err != nil {
+		return nil, err
+	}
+	now := newTables()
+	for name, elements := range should.elements {
+		now.elements[name] = elements
+	}
+	now.hooks = should.hooks
+	for _, family := range families {
+		now.exists[family] = (is.exists[family] || should.uses(family)) && !drop[family]
+		now.foreign[family] = is.foreign[family]
+	}
+	for name := range wanted {
+		now.chains[name] = is.chains[name]
+	}
+	for _, name := range read {
+		if now.chains[name], err = n.rulesOf(n.chain(name)); err != nil {
+			return nil, err
+		}
+	}
+	return now, nil
+}
+
+// addRedirect puts the rule into the chain that sends packets to ifbs: their index
+// is the value of the map, by the interface that they came in by. It has a
+// transaction of its own, since the library does not know the statement fwd; no
+// endpoint's chain jumps there yet, or none where the rule is missing.
+func (n *nft) addRedirect(is *tables, name chainName, r rule) (*tables, error) {
+	c := n.chain(name)
+	k := kindOf("to-ifb")
+	n.conn.AddTable(c.Table)
+	if is.elements[k.name] == nil {
+		if err := n.conn.AddSet(n.set(k), nil); err != nil {
+			return nil, err
+		}
+	}
+	if _, ok := is.chains[name]; !ok {
+		n.conn.AddChain(c)
+	}
+	for _, old := range is.chains[name] {
+		if old.name != "" {
+			if err := n.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c, Handle: old.handle}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := n.conn.Flush(); err != nil {
+		return nil, err
+	}
+	load := append(slices.Clone(k.load), &expr.Lookup{SourceRegister: reg32, SetName: k.name, DestRegister: reg32, IsDestRegSet: true})
+	if err := n.insertFwd(c, load, r.name); err != nil {
+		return nil, err
+	}
+	rules, err := n.rulesOf(c)
+	if err != nil {
+		return nil, err
+	}
+	now := *is
+	now.exists, now.chains, now.elements = maps.Clone(is.exists), maps.Clone(is.chains), maps.Clone(is.elements)
+	now.exists[name.family] = true
+	now.chains[name] = rules
+	if now.elements[k.name] == nil {
+		now.elements[k.name] = map[string]element{}
+	}
+	return &now, nil
+}
+
+// insertFwd inserts a rule that ends in `fwd to` the interface in the first
+// register.
+func (n *nft) insertFwd(c *nftables.Chain, load []expr.Any, comment string) error {
+	family := byte(c.Table.Family)
+	var list []mdnetlink.Attribute
+	for _, e := range load {
+		b, err := expr.Marshal(family, e)
+		if err != nil {
+			return err
+		}
+		list = append(list, mdnetlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: b})
+	}
+	enc := mdnetlink.NewAttributeEncoder()
+	enc.ByteOrder = binary.BigEndian
+	enc.String(unix.NFTA_RULE_TABLE, c.Table.Name)
+	enc.String(unix.NFTA_RULE_CHAIN, c.Name)
+	enc.Nested(unix.NFTA_RULE_EXPRESSIONS, func(enc *mdnetlink.AttributeEncoder) error {
+		for _, a := range list {
+			enc.Bytes(a.Type, a.Data)
+		}
+		enc.Nested(unix.NFTA_LIST_ELEM, func(enc *mdnetlink.AttributeEncoder) error {
+			enc.String(unix.NFTA_EXPR_NAME, "fwd")
+			enc.Nested(unix.NFTA_EXPR_DATA, func(enc *mdnetlink.AttributeEncoder) error {
+				enc.Uint32(unix.NFTA_FWD_SREG_DEV, reg32)
+				return nil
+			})
+			return nil
+		})
+		return nil
+	})
+	enc.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
+	data, err := enc.Encode()
+	if err != nil {
+		return err
+	}
+	conn, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, &mdnetlink.Config{NetNS: n.netns})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	header := func(family byte, resID uint16) []byte { return binary.BigEndian.AppendUint16([]byte{family, 0}, resID) }
+	message := func(kind int, flags mdnetlink.HeaderFlags, data []byte) mdnetlink.Message {
+		return mdnetlink.Message{Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request | flags}, Data: data}
+	}
+	_, err = conn.SendMessages([]mdnetlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, header(0, unix.NFNL_SUBSYS_NFTABLES)),
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE, mdnetlink.Acknowledge|mdnetlink.Create, append(header(family, 0), data...)),
+		message(unix.NFNL_MSG_BATCH_END, 0, header(0, unix.NFNL_SUBSYS_NFTABLES)),
+	})
+	if err == nil {
+		_, err = conn.Receive()
+	}
+	if err != nil {
+		return fmt.Errorf("nftables rule of table netdev %s that redirects to an ifb: %w", c.Table.Name, err)
+	}
+	return nil
+}
+
+// read returns what the kernel has of the owner's tables.
+func (n *nft) read() (*tables, error) {
+	is := newTables()
+	for _, family := range families {
+		table := n.table(family)
+		if _, err := n.conn.ListTableOfFamily(table.Name, family); errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("nftables table %s: %w", table.Name, err)
+		}
+		is.exists[family] = true
+		chains, err := n.conn.ListChainsOfTableFamily(family)
+		if err != nil {
+			return nil, fmt.Errorf("nftables chains: %w", err)
+		}
+		for _, c := range chains {
+			if c.Table.Name != table.Name {
+				continue
+			}
+			name := chainName{family, c.Name}
+			id, isHook := strings.CutPrefix(c.Name, hookPrefix)
+			isHook = isHook && family == nftables.TableFamilyNetdev && c.Hooknum != nil
+			if !isHook && !slices.ContainsFunc(kinds, func(k *kind) bool { return k.family == family && k.chain == c.Name }) {
+				is.foreign[family] = true
+				continue
+			}
+			rules, err := n.rulesOf(c)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if !isHook {
+				is.chains[name] = rules
+				is.foreign[family] = is.foreign[family] || slices.ContainsFunc(rules, func(r rulePlace) bool { return r.name == "" })
+				continue
+			}
+			is.hooks[id] = hookOf(rules)
+		}
+		sets, err := n.conn.GetSets(table)
+		if err != nil {
+			return nil, fmt.Errorf("nftables sets of table %s: %w", table.Name, err)
+		}
+		for _, s := range sets {
+			k := kindOf(s.Name)
+			if k == nil || k.family != family {
+				is.foreign[family] = true
+				continue
+			}
+			elements, err := n.conn.GetSetElements(n.set(k))
+			if err != nil {
+				return nil, fmt.Errorf("nftables set %s: %w", k.name, err)
+			}
+			is.elements[k.name] = map[string]element{}
+			for _, e := range elements {
+				is.elements[k.name][string(e.Key)] = element{string(e.Val), e.Comment}
+			}
+		}
+	}
+	return is, nil
+}
+
+// hookOf is what a hook's rules say. What they do not say makes it another one.
+func hookOf(rules []rulePlace) (h hook) {
+	for i, r := range rules {
+		if chain, device, ok := strings.Cut(r.name, " "); ok {
+			h.device = device
+			h.sources = h.sources || chain == chainSources
+			h.redirect = h.redirect || chain == chainToIfb
+		} else if i == 0 {
+			return hook{}
+		}
+	}
+	if !ours(rules, h.rules()) {
+		return hook{}
+	}
+	return h
+}
+
+func (n *nft) rulesOf(c *nftables.Chain) ([]rulePlace, error) {
+	rules, err := n.conn.GetRules(c.Table, c)
+	if err != nil {
+		return nil, fmt.Errorf("nftables chain %s of table %s: %w", c.Name, c.Table.Name, err)
+	}
+	places := []rulePlace{}
+	for _, r := range rules {
+		name, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+		places = append(places, rulePlace{name, r.Handle})
+	}
+	return places, nil
+}
+
+func chainOrder(a, b chainName) int {
+	return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.name, b.name))
+}
+
+// ours tells whether a chain begins with just these rules. What others have put
+// behind them does not matter.
+func ours(have []rulePlace, want []rule) bool {
+	if len(have) < len(want) {
+		return false
+	}
+	for i, r := range have {
+		if i < len(want) && r.name != want[i].name || i >= len(want) && r.name != "" {
+			return false
+		}
+	}
+	return true
+}
