@@ -78,7 +78,6 @@ type box struct {
 	network string
 	addr    string
 	pid     int
-	ns      *netns.NS
 	peer    int // the index of its interface on the host
 }
 
@@ -101,17 +100,53 @@ func findBox(t *testing.T, h netHost, d *daemon.Daemon, name string) *box {
 	r := d.API(t, http.MethodGet, "/containers/"+name+"/json", "")
 	assert.NilError(t, json.Unmarshal(r.Body, &c))
 	assert.Equal(t, len(c.NetworkSettings.Networks), 1, "%s", r.Body)
-	b := &box{h: h, d: d, name: name, pid: c.State.Pid, ns: netns.Of(t, c.State.Pid)}
+	b := &box{h: h, d: d, name: name, pid: c.State.Pid}
 	for network, at := range c.NetworkSettings.Networks {
 		b.network, b.addr = network, at.IPAddress
 	}
 	var links []struct {
 		Peer int `json:"link_index"`
 	}
-	assert.NilError(t, json.Unmarshal([]byte(b.ns.Must(t, "ip", "-j", "link", "show", "dev", "eth0")), &links))
+	assert.NilError(t, json.Unmarshal([]byte(b.must(t, "ip", "-j", "link", "show", "dev", "eth0")), &links))
 	b.peer = links[0].Peer
 	serve(t, d, name)
 	return b
+}
+
+// do calls f in the container's network. It keeps no hold of that: the interfaces
+// would outlive the container.
+func (b *box) do(f func() error) error {
+	return b.h.Do(func() error {
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.pid))
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("setns: %w", err)
+		}
+		return f()
+	})
+}
+
+// run runs a program of the host in the container's network.
+func (b *box) run(args ...string) (string, error) {
+	var out []byte
+	err := b.do(func() (err error) {
+		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("%s, %s: %w: %s", b.name, strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+func (b *box) must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := b.run(args...)
+	assert.NilError(t, err)
+	return out
 }
 
 // hostLink is a link as ip shows it.
@@ -501,14 +536,14 @@ func (b *box) wantLost(t *testing.T, what string, fields ...string) {
 
 // reaches tells whether a packet of the container gets to the outside and back.
 func (b *box) reaches() error {
-	_, err := b.ns.Run("busybox", "ping", "-c1", "-W1", outside4)
+	_, err := b.run("busybox", "ping", "-c1", "-W1", outside4)
 	return err
 }
 
 // reachesHost is reaches for when dockerd's own rules are gone: it makes one that
 // lets no answer from outside in without address translation.
 func (b *box) reachesHost() error {
-	out, err := b.ns.Run("ip", "-j", "route", "show", "default")
+	out, err := b.run("ip", "-j", "route", "show", "default")
 	if err != nil {
 		return err
 	}
@@ -516,7 +551,7 @@ func (b *box) reachesHost() error {
 	if err := json.Unmarshal([]byte(out), &routes); err != nil || len(routes) == 0 {
 		return fmt.Errorf("%s: no default route: %s", b.name, out)
 	}
-	_, err = b.ns.Run("busybox", "ping", "-c1", "-W1", routes[0].Gateway)
+	_, err = b.run("busybox", "ping", "-c1", "-W1", routes[0].Gateway)
 	return err
 }
 
@@ -525,7 +560,7 @@ func (b *box) reachesHost() error {
 func (b *box) class(t *testing.T) string {
 	t.Helper()
 	before := b.h.sent(t)
-	b.ns.Must(t, "busybox", "ping", "-c20", "-i", "0.02", "-W5", outside4)
+	b.must(t, "busybox", "ping", "-c20", "-i", "0.02", "-W5", outside4)
 	after := b.h.sent(t)
 	most := ""
 	for class, n := range after {
@@ -544,13 +579,13 @@ func (b *box) wantReach(t *testing.T, what string) {
 
 var pinged = regexp.MustCompile(`(\d+) packets transmitted, (\d+) packets received`)
 
-// pinging pings from ns ten times a second until the returned function is called.
-func pinging(t *testing.T, ns *netns.NS, addr string) (stop func() (sent, lost int)) {
+// pinging pings the outside ten times a second until the returned function is called.
+func (b *box) pinging(t *testing.T) (stop func() (sent, lost int)) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command("busybox", "ping", "-i", "0.1", addr)
+	cmd := exec.Command("busybox", "ping", "-i", "0.1", outside4)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	assert.NilError(t, ns.Do(cmd.Start))
+	assert.NilError(t, b.do(cmd.Start))
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return func() (sent, lost int) {
 		t.Helper()
@@ -737,7 +772,7 @@ func TestNetLimitsHoldAgainstEachHand(t *testing.T) {
 			b := runBox(t, h, d, "c1", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16))
 			assert.NilError(t, b.holds())
 			since := time.Now()
-			stop := pinging(t, b.ns, outside4)
+			stop := b.pinging(t)
 			hand.do(t, b)
 			begin := time.Now()
 			b.wantHeld(t, hand.name)
@@ -749,9 +784,9 @@ func TestNetLimitsHoldAgainstEachHand(t *testing.T) {
 			if hand.name == "MTU" {
 				// Frames that are larger than the bucket was, each way.
 				b.h.Must(t, "ip", "link", "set", "docker0", "mtu", "9000")
-				b.ns.Must(t, "ip", "link", "set", "eth0", "mtu", "9000")
-				b.ns.Must(t, "busybox", "ping", "-c3", "-i", "0.2", "-s8000", "-W2", "172.17.0.1")
-				b.ns.Must(t, "ip", "link", "set", "eth0", "mtu", "1500")
+				b.must(t, "ip", "link", "set", "eth0", "mtu", "9000")
+				b.must(t, "busybox", "ping", "-c3", "-i", "0.2", "-s8000", "-W2", "172.17.0.1")
+				b.must(t, "ip", "link", "set", "eth0", "mtu", "1500")
 			}
 			if hand.out {
 				h.wantRate(t, b.addr, true, 8)
@@ -786,7 +821,7 @@ func TestNetTrafficGoesOnWhenAnAliasWasSetWithoutDockerd(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			defer d.RemoveAll(t)
 			b := runBox(t, h, d, "c1", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16))
-			stop := pinging(t, b.ns, outside4)
+			stop := b.pinging(t)
 			if tc.killed {
 				d.Kill(t)
 			} else {
@@ -1078,7 +1113,7 @@ func TestNetLimitsOfTwoDockerds(t *testing.T) {
 			return e.String() + b.h.Must(t, "tc", "qdisc", "show", "dev", other.veth(t))
 		}
 		before := state()
-		stop := pinging(t, other.ns, outside4)
+		stop := other.pinging(t)
 		b.d.Restart(t)
 		assert.Equal(t, state(), before)
 		b.d.Kill(t)
@@ -1141,8 +1176,8 @@ func TestNetTakeoverReplacesTheMeansOfThePreviousBuild(t *testing.T) {
 	assert.Assert(t, strings.Contains(boxes[0].traces(t), "NETCLASS") && strings.Contains(boxes[0].traces(t), "ingress"), "the previous build limits by other means: %q", boxes[0].traces(t))
 	tbf := h.Must(t, "tc", "qdisc", "show", "dev", boxes[0].veth(t), "root")
 	d.Must(t, append(append([]string{"update"}, limits...), "c3")...)
-	stop := pinging(t, boxes[0].ns, outside4)
-	stop2 := pinging(t, boxes[1].ns, outside4)
+	stop := boxes[0].pinging(t)
+	stop2 := boxes[1].pinging(t)
 	d.Kill(t)
 	kill(t, boxes[2].pid)
 	d.Use(t, nil)
