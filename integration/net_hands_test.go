@@ -211,34 +211,37 @@ func (b *box) veth(t *testing.T) string {
 // nftables is a rule set.
 type nftables struct {
 	chains []nftChain
-	maps   []nftMap
+	sets   []nftSet
 }
 
 type nftChain struct {
 	Family, Table, Name string
 	Dev                 any
-	forwards            []string // to these interfaces
+	rules               []map[string]json.RawMessage // statements, of all rules
 }
 
-type nftMap struct {
+// nftSet is a map, or a set, whose elements have no value.
+type nftSet struct {
 	Family, Table, Name string
-	Elem                [][2]any
+	isMap               bool
+	elements            [][2]any
 }
 
 const ourTable = "docker-limits-"
 
 // ours is what dockerds have in their tables.
 func (h netHost) ours() (n nftables, err error) {
+	type set struct {
+		Family, Table, Name string
+		Elem                []json.RawMessage
+	}
 	var all struct {
 		Nftables []struct {
-			Chain *nftChain
-			Map   *struct {
-				Family, Table, Name string
-				Elem                []json.RawMessage
-			}
-			Rule *struct {
+			Chain    *nftChain
+			Map, Set *set
+			Rule     *struct {
 				Family, Table, Chain string
-				Expr                 []struct{ Fwd struct{ Dev any } }
+				Expr                 []map[string]json.RawMessage
 			}
 		}
 	}
@@ -249,30 +252,77 @@ func (h netHost) ours() (n nftables, err error) {
 		switch {
 		case o.Chain != nil && strings.HasPrefix(o.Chain.Table, ourTable):
 			n.chains = append(n.chains, *o.Chain)
+		case o.Set != nil && strings.HasPrefix(o.Set.Table, ourTable):
+			n.sets = append(n.sets, nftSet{o.Set.Family, o.Set.Table, o.Set.Name, false, nil})
 		case o.Map != nil && strings.HasPrefix(o.Map.Table, ourTable):
-			m := nftMap{o.Map.Family, o.Map.Table, o.Map.Name, nil}
+			m := nftSet{o.Map.Family, o.Map.Table, o.Map.Name, true, nil}
 			for _, e := range o.Map.Elem {
 				var pair [2]any
 				if err := json.Unmarshal(e, &pair); err != nil {
 					return n, fmt.Errorf("element %s: %w", e, err)
 				}
-				m.Elem = append(m.Elem, pair)
+				m.elements = append(m.elements, pair)
 			}
-			n.maps = append(n.maps, m)
+			n.sets = append(n.sets, m)
 		case o.Rule != nil && strings.HasPrefix(o.Rule.Table, ourTable):
 			for i, c := range n.chains {
-				if c.Family != o.Rule.Family || c.Table != o.Rule.Table || c.Name != o.Rule.Chain {
-					continue
-				}
-				for _, e := range o.Rule.Expr {
-					if dev, ok := e.Fwd.Dev.(string); ok {
-						n.chains[i].forwards = append(c.forwards, dev)
-					}
+				if c.Family == o.Rule.Family && c.Table == o.Rule.Table && c.Name == o.Rule.Chain {
+					n.chains[i].rules = append(c.rules, o.Rule.Expr...)
 				}
 			}
 		}
 	}
 	return n, nil
+}
+
+// forward is where a chain, or one that it jumps to, sends what comes in by dev.
+func (n nftables) forward(c nftChain, dev string) string {
+	for _, statement := range c.rules {
+		var jump struct{ Target string }
+		if json.Unmarshal(statement["jump"], &jump) == nil {
+			for _, to := range n.chains {
+				if to.Family != c.Family || to.Table != c.Table || to.Name != jump.Target {
+					continue
+				}
+				if ifb := n.forward(to, dev); ifb != "" {
+					return ifb
+				}
+			}
+		}
+		var direct struct{ Dev string }
+		if json.Unmarshal(statement["fwd"], &direct) == nil {
+			return direct.Dev
+		}
+		var mapped struct {
+			Dev struct{ Map struct{ Data string } }
+		}
+		if json.Unmarshal(statement["fwd"], &mapped) != nil {
+			continue
+		}
+		for _, m := range n.sets {
+			if m.Family != c.Family || m.Table != c.Table || "@"+m.Name != mapped.Dev.Map.Data {
+				continue
+			}
+			for _, e := range m.elements {
+				if slices.Equal(keyParts(e[0]), []string{dev}) {
+					return fmt.Sprint(e[1])
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// ifbOf is where what the host gets by dev goes.
+func (n nftables) ifbOf(dev string) string {
+	for _, c := range n.chains {
+		if c.on(dev) {
+			if ifb := n.forward(c, dev); ifb != "" {
+				return ifb
+			}
+		}
+	}
+	return ""
 }
 
 // on tells whether the chain is one of the interface.
@@ -305,6 +355,8 @@ func keyParts(key any) []string {
 	switch k := key.(type) {
 	case string:
 		return []string{k}
+	case float64:
+		return []string{fmt.Sprint(int64(k))}
 	case map[string]any:
 		if list, ok := k["concat"].([]any); ok {
 			var parts []string
@@ -404,22 +456,17 @@ func (b *box) kernel() (netEndpoint, error) {
 	if err != nil {
 		return e, err
 	}
-	for _, c := range ours.chains {
-		if !c.on(e.Interface) {
-			continue
+	if ifb := ours.ifbOf(e.Interface); ifb != "" {
+		if !up[ifb] {
+			return e, fmt.Errorf("%s: what %s gets goes to %s, which is not up", b.name, e.Interface, ifb)
 		}
-		for _, ifb := range c.forwards {
-			if !up[ifb] {
-				return e, fmt.Errorf("%s: what %s sends goes to %s, which is not up", b.name, e.Interface, ifb)
-			}
-			e.EgressRate = rates[ifb]
-		}
+		e.EgressRate = rates[ifb]
 	}
-	for _, m := range ours.maps {
-		if m.Family != "inet" {
+	for _, m := range ours.sets {
+		if m.Family != "inet" || !m.isMap {
 			continue
 		}
-		for _, el := range m.Elem {
+		for _, el := range m.elements {
 			parts := keyParts(el[0])
 			i := slices.Index(parts, b.addr)
 			if i < 0 {
@@ -572,6 +619,17 @@ func (b *box) class(t *testing.T) string {
 	return most
 }
 
+// wantNoForgery fails the test if another source address would give packets another
+// class.
+func (b *box) wantNoForgery(t *testing.T) {
+	t.Helper()
+	const forged = "172.17.255.250"
+	b.must(t, "ip", "addr", "add", forged+"/32", "dev", "eth0")
+	out, err := b.run("busybox", "ping", "-c1", "-W1", "-I", forged, outside4)
+	assert.Check(t, err != nil, "a packet with another source passed: %s", out)
+	b.must(t, "ip", "addr", "del", forged+"/32", "dev", "eth0")
+}
+
 func (b *box) wantReach(t *testing.T, what string) {
 	t.Helper()
 	within(t, noticed(), what+": traffic", b.reaches)
@@ -599,24 +657,18 @@ func (b *box) pinging(t *testing.T) (stop func() (sent, lost int)) {
 	}
 }
 
-// allLeftovers is leftovers with what nftables could have of containers.
+// allLeftovers is leftovers with the tables of nftables.
 func (h netHost) allLeftovers(t *testing.T) string {
 	t.Helper()
 	left := h.leftovers(t)
-	trace := regexp.MustCompile(`elements|device|fwd|veth|[0-9a-f]{64}`)
-	var text string
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		text = ""
-		for _, table := range h.tables(t) {
-			text += h.Must(t, append([]string{"nft", "list", "table"}, strings.Fields(table)...)...)
-		}
-		if !trace.MatchString(text) {
-			return left
-		}
-		if time.Now().After(end) {
-			return left + text
-		}
+	tables := h.tables(t)
+	for end := time.Now().Add(10 * time.Second); len(tables) > 0 && time.Now().Before(end); tables = h.tables(t) {
+		time.Sleep(20 * time.Millisecond)
 	}
+	for _, table := range tables {
+		left += h.Must(t, append([]string{"nft", "list", "table"}, strings.Fields(table)...)...)
+	}
+	return left
 }
 
 // limitEvents are what happened to a container's limits, oldest first.
@@ -665,10 +717,8 @@ func (b *box) ifb(t *testing.T) string {
 	ours, err := b.h.ours()
 	assert.NilError(t, err)
 	veth := b.veth(t)
-	for _, c := range ours.chains {
-		if c.on(veth) && len(c.forwards) > 0 {
-			return c.forwards[0]
-		}
+	if ifb := ours.ifbOf(veth); ifb != "" {
+		return ifb
 	}
 	t.Fatalf("%s: nothing forwards what %s gets: %+v", b.name, veth, ours.chains)
 	return ""
@@ -724,14 +774,21 @@ func deleteChain(t *testing.T, b *box) {
 	assert.Assert(t, n > 0, "%s has no chain: %+v", veth, ours.chains)
 }
 
-func flushMaps(t *testing.T, b *box) {
+func flushMaps(t *testing.T, b *box) { flushSets(t, b, true) }
+
+// flushSets is for maps or sets.
+func flushSets(t *testing.T, b *box, maps bool) {
 	t.Helper()
 	ours, err := b.h.ours()
 	assert.NilError(t, err)
-	assert.Assert(t, len(ours.maps) > 0, "no maps")
-	for _, m := range ours.maps {
-		b.h.Must(t, "nft", "flush", "map", m.Family, m.Table, m.Name)
+	n := 0
+	for _, s := range ours.sets {
+		if s.isMap == maps {
+			b.h.Must(t, "nft", "flush", map[bool]string{true: "map", false: "set"}[maps], s.Family, s.Table, s.Name)
+			n++
+		}
 	}
+	assert.Assert(t, n > 0, "nothing to flush: %+v", ours.sets)
 }
 
 func raiseMTU(t *testing.T, b *box) {
@@ -750,6 +807,7 @@ var hands = []hand{
 	{"rules flushed", func(t *testing.T, b *box) { b.each(t, b.h.mustTables(t), "flush", "table") }, true},
 	{"chain deleted", deleteChain, true},
 	{"maps flushed", flushMaps, true},
+	{"sets flushed", func(t *testing.T, b *box) { flushSets(t, b, false) }, true},
 	{"mangle flushed", func(t *testing.T, b *box) {
 		b.h.Must(t, "iptables", "-t", "mangle", "-F")
 		b.h.Must(t, "ip6tables", "-t", "mangle", "-F")
@@ -794,6 +852,7 @@ func TestNetLimitsHoldAgainstEachHand(t *testing.T) {
 				h.wantRate(t, b.addr, false, 16)
 			}
 			assert.Equal(t, b.class(t), "10:1")
+			b.wantNoForgery(t)
 			wantPaired(t, d, b.name, since)
 			d.Must(t, "update", rateFlag(t, "egress", 24), "--net-ingress-rate=-1", "--net-classid=10:3", b.name)
 			assert.NilError(t, b.holds())
@@ -1070,6 +1129,12 @@ func TestNetRulesOfAnAdministratorStay(t *testing.T) {
 		assert.Equal(t, c2.class(t), classOther)
 		d.Must(t, "rm", "-f", "c2")
 		assert.Equal(t, foreign(), before)
+		// What has another one's rules stays, and holds nothing else.
+		for _, table := range h.tables(t) {
+			text := h.Must(t, append([]string{"nft", "list", "table"}, strings.Fields(table)...)...)
+			assert.Check(t, !strings.Contains(text, "elements") && !strings.Contains(text, "172.30.9.9"), text)
+			h.Must(t, append([]string{"nft", "delete", "table"}, strings.Fields(table)...)...)
+		}
 	}
 	h.Must(t, "nft", "delete", "table", "inet", "mine")
 	h.Must(t, "nft", "delete", "table", "netdev", "mine")
@@ -1425,6 +1490,8 @@ func TestNetFaultsOfOtherHands(t *testing.T) {
 			rates, err := h.rates()
 			assert.NilError(t, err)
 			return rates[b.veth(t)] != 0
+		case "sets flushed":
+			return b.name != "c1" // it has no class
 		case "chain deleted", "ifb deleted", "ifb down", "qdisc of the ifb deleted":
 			c, err := b.inspect()
 			assert.NilError(t, err)
