@@ -216,7 +216,7 @@ type nftables struct {
 
 type nftChain struct {
 	Family, Table, Name string
-	Dev                 any
+	devs                []string
 	rules               []map[string]json.RawMessage // statements, of all rules
 }
 
@@ -228,6 +228,11 @@ type nftSet struct {
 }
 
 const ourTable = "docker-limits-"
+
+var (
+	chainDevices = regexp.MustCompile(`hook ingress devices? (?:= )?(.*) priority`)
+	quoted       = regexp.MustCompile(`"([^"]*)"`)
+)
 
 // ours is what dockerds have in their tables.
 func (h netHost) ours() (n nftables, err error) {
@@ -248,9 +253,33 @@ func (h netHost) ours() (n nftables, err error) {
 	if err := h.readJSON(&all, "nft", "-j", "list", "ruleset"); err != nil {
 		return n, err
 	}
+	// JSON does not tell the devices of a chain.
+	text, err := h.Run("nft", "list", "chains", "netdev")
+	if err != nil {
+		return n, err
+	}
+	devs := map[string][]string{}
+	var table, chain string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) == 4 && f[0] == "table":
+			table = f[2]
+		case len(f) == 3 && f[0] == "chain":
+			chain = f[1]
+		}
+		if m := chainDevices.FindStringSubmatch(line); m != nil {
+			for _, dev := range quoted.FindAllStringSubmatch(m[1], -1) {
+				devs[table+" "+chain] = append(devs[table+" "+chain], dev[1])
+			}
+		}
+	}
 	for _, o := range all.Nftables {
 		switch {
 		case o.Chain != nil && strings.HasPrefix(o.Chain.Table, ourTable):
+			if o.Chain.Family == "netdev" {
+				o.Chain.devs = devs[o.Chain.Table+" "+o.Chain.Name]
+			}
 			n.chains = append(n.chains, *o.Chain)
 		case o.Set != nil && strings.HasPrefix(o.Set.Table, ourTable):
 			n.sets = append(n.sets, nftSet{o.Set.Family, o.Set.Table, o.Set.Name, false, nil})
@@ -316,19 +345,13 @@ func (n nftables) forward(c nftChain, dev string) string {
 // ifbOf is where what the host gets by dev goes.
 func (n nftables) ifbOf(dev string) string {
 	for _, c := range n.chains {
-		if c.on(dev) {
+		if slices.Contains(c.devs, dev) {
 			if ifb := n.forward(c, dev); ifb != "" {
 				return ifb
 			}
 		}
 	}
 	return ""
-}
-
-// on tells whether the chain is one of the interface.
-func (c nftChain) on(dev string) bool {
-	list, _ := c.Dev.([]any)
-	return c.Family == "netdev" && (c.Dev == any(dev) || slices.Contains(list, any(dev)))
 }
 
 // tables are the families and names of the dockerds' tables.
@@ -766,7 +789,7 @@ func deleteChain(t *testing.T, b *box) {
 	assert.NilError(t, err)
 	veth, n := b.veth(t), 0
 	for _, c := range ours.chains {
-		if c.on(veth) {
+		if slices.Contains(c.devs, veth) {
 			b.h.Must(t, "nft", "delete", "chain", c.Family, c.Table, c.Name)
 			n++
 		}
@@ -1212,6 +1235,36 @@ func TestNetLimitsOfTwoDockerds(t *testing.T) {
 		owners[strings.Fields(table)[1]] = true
 	}
 	assert.Equal(t, len(owners), 2, "%q", tables)
+}
+
+// An administrator saves the rule set and loads it, as services do at boot.
+func TestNetRuleSetCanBeSavedAndLoaded(t *testing.T) {
+	h, d := setupHands(t)
+	clean := h.allLeftovers(t)
+	b := runBox(t, h, d, "c1", "-p", "8080:9000", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16))
+	b2 := runBox(t, h, d, "c2", "--net-prio="+uplink+":1048579", rateFlag(t, "egress", 8))
+	for range 5 { // with other identifiers
+		var file strings.Builder
+		for _, table := range h.mustTables(t) {
+			f := strings.Fields(table)
+			fmt.Fprintf(&file, "delete table %s\n%s", table, h.Must(t, "nft", "list", "table", f[0], f[1]))
+		}
+		path := filepath.Join(t.TempDir(), "rules")
+		assert.NilError(t, os.WriteFile(path, []byte(file.String()), 0o600))
+		if out, err := h.Run("nft", "-f", path); err != nil {
+			t.Fatalf("%v: %s\n%s", err, out, &file)
+		}
+		for _, b := range []*box{b, b2} {
+			b.wantHeld(t, "loaded")
+		}
+		assert.Equal(t, b.class(t), "10:1")
+		assert.Equal(t, b2.class(t), "10:3")
+		h.wantRate(t, b.addr, true, 8)
+		d.Must(t, "restart", "-t0", "c1")
+		b = findBox(t, h, d, "c1")
+	}
+	d.RemoveAll(t)
+	assert.Equal(t, h.allLeftovers(t), clean)
 }
 
 // traces are of what earlier builds limited with.
