@@ -151,24 +151,10 @@ func (b *box) must(t *testing.T, args ...string) string {
 
 // hostLink is a link as ip shows it.
 type hostLink struct {
-	Index    int `json:"ifindex"`
-	Name     string
-	Flags    []string
-	Alias    string
-	AltNames []string
-}
-
-func (l *hostLink) UnmarshalJSON(data []byte) error {
-	var j struct {
-		Index    int      `json:"ifindex"`
-		Name     string   `json:"ifname"`
-		Flags    []string `json:"flags"`
-		Alias    string   `json:"ifalias"`
-		AltNames []string `json:"altnames"`
-	}
-	err := json.Unmarshal(data, &j)
-	*l = hostLink(j)
-	return err
+	Index    int      `json:"ifindex"`
+	Name     string   `json:"ifname"`
+	Flags    []string `json:"flags"`
+	AltNames []string `json:"altnames"`
 }
 
 func (h netHost) readJSON(v any, args ...string) error {
