@@ -99,12 +99,10 @@ func (h netHost) wantIn(t *testing.T, what, dev, class string, f func()) {
 // answerAt serves a port of ns: most bytes for each connection or packet.
 func answerAt(t *testing.T, ns *netns.NS, network, addr string, priority int) {
 	t.Helper()
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		if priority == 0 {
-			return nil
-		}
+	prioritise := func(c syscall.RawConn) (err error) {
 		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, priority) }), err)
-	}}
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prioritise(c) }}
 	if network == "udp" {
 		var l net.PacketConn
 		assert.NilError(t, ns.Do(func() (err error) { l, err = lc.ListenPacket(t.Context(), network, addr); return err }))
@@ -133,8 +131,15 @@ func answerAt(t *testing.T, ns *netns.NS, network, addr string, priority int) {
 				return
 			}
 			go func() {
+				defer c.Close()
+				raw, err := c.(*net.TCPConn).SyscallConn()
+				if err == nil {
+					err = prioritise(raw) // it does not have the listener's
+				}
+				if err != nil {
+					t.Error(err)
+				}
 				_, _ = io.CopyN(c, zeros{}, most)
-				c.Close()
 			}()
 		}
 	}()
@@ -270,12 +275,17 @@ func TestNetClassHoldsForTheAnswersOfDockerProxy(t *testing.T) {
 	h.wantAnswerIn(t, classOther, "tcp", "[2001:db8::1]:8090")
 }
 
-// Without rules of dockerd's for published ports the proxy serves IPv4 as well.
+// Without rules of dockerd's for published ports the proxy serves IPv4 as well: the
+// class holds there or is refused.
 func TestNetClassHoldsForDockerProxyWithoutIptables(t *testing.T) {
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, proxyArgs("--iptables=false", "--ip6tables=false")...)
-	d.Must(t, "run", "-d", "--name=c1", "--net-classid=10:1", "-p", "8080:9000", "-p", "8080:9000/udp", "-p", "203.0.113.1:8081:9000", "busybox", "sleep", "inf")
+	r := d.Docker(t, "run", "-d", "--name=c1", "--net-classid=10:1", "-p", "8080:9000", "-p", "8080:9000/udp", "-p", "203.0.113.1:8081:9000", "busybox", "sleep", "inf")
+	if r.Code != 0 {
+		wantWords(t, r.Stderr, "--net-classid=10:1", "--iptables=false")
+		return
+	}
 	answerAt(t, nsOf(t, d, "c1"), "tcp", ":9000", 0)
 	answerAt(t, nsOf(t, d, "c1"), "udp", ":9000", 0)
 	for _, class := range []string{"10:1", "10:3", classOther} {
@@ -451,7 +461,7 @@ func newBridgedHost(t *testing.T) netHost {
 func lanNetwork(t *testing.T, d *daemon.Daemon) {
 	t.Helper()
 	d.Must(t, "network", "create", "-o", "com.docker.network.bridge.name=br0", "--subnet=203.0.113.0/24", "--gateway=203.0.113.1",
-		"--ip-range=203.0.113.64/26", "--ipv6", "--subnet=2001:db8::/64", "--gateway=2001:db8::1", "lan")
+		"--ip-range=203.0.113.64/26", "--ipv6", "--subnet=2001:db8::/64", "--ip-range=2001:db8::64:0/112", "--gateway=2001:db8::1", "lan")
 }
 
 func (h netHost) bridgeNF(t *testing.T, call string) {
@@ -1018,6 +1028,7 @@ func networksOf(t *testing.T, d *daemon.Daemon, name string) []string {
 // at the first command that would make it so.
 func netDriverWithoutLimits(t *testing.T, h netHost, d *daemon.Daemon, network, driver string) {
 	limits := []string{"--net-egress-rate=8000000", "--net-ingress-rate=8000000", "--net-classid=10:1", "--net-prio=lo:1"}
+	d.Must(t, "network", "create", "n1")
 	refused := func(what string, r daemon.Result, words ...string) {
 		t.Helper()
 		if r.Code == 0 {
@@ -1036,7 +1047,7 @@ func netDriverWithoutLimits(t *testing.T, h netHost, d *daemon.Daemon, network, 
 		}
 	}
 	for _, limit := range limits {
-		for _, nets := range [][]string{{"--network=" + network}, {"--network=bridge", "--network=" + network}} {
+		for _, nets := range [][]string{{"--network=" + network}, {"--network=n1", "--network=" + network}} {
 			args := append(append([]string{"create", "--name=refused", limit}, nets...), "busybox", "sleep", "inf")
 			refused(strings.Join(args, " "), d.Docker(t, args...), limit)
 			gone("refused")
