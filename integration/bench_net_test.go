@@ -376,7 +376,10 @@ func TestBenchNetIdle(t *testing.T) {
 
 // bucket is a tbf of a container: what has passed it and what it may save up, in
 // bytes.
-type bucket struct{ passed, burst int64 }
+type bucket struct {
+	at            time.Time
+	passed, burst int64
+}
 
 // bucketOf finds the one of a direction: there is one container.
 func bucketOf(t *testing.T, h netHost, fromContainer bool) bucket {
@@ -386,18 +389,20 @@ func bucketOf(t *testing.T, h netHost, fromContainer bool) bucket {
 		Options   struct{ Burst int64 }
 		Bytes     int64
 	}
+	start := time.Now()
 	text := h.Must(t, "tc", "-s", "-j", "qdisc", "show")
+	at := start.Add(time.Since(start) / 2)
 	assert.NilError(t, json.Unmarshal([]byte(text), &list))
 	for _, q := range list {
 		if q.Kind == "tbf" && strings.HasPrefix(q.Dev, "ifb") == fromContainer {
-			return bucket{q.Bytes, q.Options.Burst}
+			return bucket{at, q.Bytes, q.Options.Burst}
 		}
 	}
 	t.Fatalf("no tbf, from the container %t: %s", fromContainer, text)
 	return bucket{}
 }
 
-// TestBenchNetExact measures rates at the qdisc: over BENCH_SECONDS in a stream, in
+// TestBenchNetExact measures rates at the qdisc: over BENCH_SECONDS in streams, in
 // the first second of one, and in the first second after a live change to half.
 func TestBenchNetExact(t *testing.T) {
 	benchNet(t, "exact")
@@ -425,28 +430,24 @@ func TestBenchNetExact(t *testing.T) {
 				continue
 			}
 			name := fmt.Sprintf("%d Mbit/s %s", rate, direction)
-			// over is how far more passed in a time than may have, from then on.
-			over := func(saved bool, f func() time.Time) float64 {
-				begin := f()
-				before := bucketOf(t, h, out)
-				time.Sleep(time.Until(begin.Add(time.Second)))
-				after := bucketOf(t, h, out)
-				may := float64(rate) * 1e6 / 8 * time.Since(begin).Seconds()
-				if saved {
-					may += float64(after.burst)
-				}
-				return (float64(after.passed-before.passed)/may - 1) * 100
+			// over is how much more passed in the second since then than may have.
+			over := func(since bucket) float64 {
+				time.Sleep(time.Until(since.at.Add(time.Second)))
+				now := bucketOf(t, h, out)
+				may := float64(rate)*1e6/8*now.at.Sub(since.at).Seconds() + float64(now.burst)
+				return (float64(now.passed-since.passed)/may - 1) * 100
 			}
 			for range rounds {
 				set(rate)
 				time.Sleep(500 * time.Millisecond) // the bucket is full
-				var s *stream
 				stop := make(chan struct{})
 				var wg sync.WaitGroup
-				first := over(true, func() time.Time {
-					begin := time.Now()
-					s = streamFrom(t, h.NS, addr, out)
+				since := bucketOf(t, h, out)
+				// One alone waits for what it lost.
+				for range 4 {
+					s := streamFrom(t, h.NS, addr, out)
 					wg.Go(func() {
+						defer s.conn.Close()
 						for {
 							select {
 							case <-stop:
@@ -456,22 +457,20 @@ func TestBenchNetExact(t *testing.T) {
 							}
 						}
 					})
-					return begin
-				})
-				record("net-first", name+", first second", first)
+				}
+				record("net-first", name+", first second", over(since))
 
-				a, start := bucketOf(t, h, out), time.Now()
+				a := bucketOf(t, h, out)
 				time.Sleep(length)
-				b, took := bucketOf(t, h, out), time.Since(start)
-				record("net-exact", name, (float64(b.passed-a.passed)*8/took.Seconds()/1e6/float64(rate)-1)*100)
+				b := bucketOf(t, h, out)
+				record("net-exact", name, (float64(b.passed-a.passed)*8/b.at.Sub(a.at).Seconds()/1e6/float64(rate)-1)*100)
 
 				set(rate * 2)
 				time.Sleep(time.Second)
-				changed := over(true, func() time.Time { set(rate); return time.Now() })
-				record("net-first", name+", after a change", changed)
+				set(rate)
+				record("net-first", name+", after a change", over(bucketOf(t, h, out)))
 				close(stop)
 				wg.Wait()
-				s.conn.Close()
 			}
 			d.Must(t, "update", "--net-egress-rate=-1", "--net-ingress-rate=-1", "c1")
 		}

@@ -96,11 +96,11 @@ var figures = []figure{
 	},
 	{
 		id: "net-exact", title: "Rates of networks at the qdisc", unit: "% off the limit", goal: 1, goalSide: within, format: "%+.3f",
-		text: "Bytes that passed in 10 s of a TCP stream. A rate that the machine does not get to without a limit is left out.",
+		text: "Bytes that passed in 10 s of four TCP streams. A rate that the machine does not get to without a limit is left out.",
 	},
 	{
 		id: "net-first", title: "The first second at a rate", unit: "% over the rate and one bucket", goal: 1, goalSide: atMost, format: "%+.2f",
-		text: "Bytes that passed in the first second of a stream, and in the first second after a live change from twice the rate, against what may: the rate and one bucket.",
+		text: "Bytes that passed in the first second of four TCP streams, and in the first second after a live change from twice the rate, against what may: the rate and one bucket.",
 	},
 	{
 		id: "gem", title: "GPU buffers", unit: "speed with the controller ÷ without", goal: 0.98, goalSide: atLeast, format: "%.3f",
