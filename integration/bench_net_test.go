@@ -208,6 +208,7 @@ func TestBenchNetPacketCost(t *testing.T) {
 	ns := nsOf(t, d, "free")
 	names := runBoxes(t, d, containers)
 	addr := addrOf(t, d, names[0], "bench")
+	t.Cleanup(func() { assert.Check(t, unix.Kill(d.Pid(), unix.SIGCONT)) })
 	cost := func() float64 {
 		t.Helper()
 		var spent time.Duration
