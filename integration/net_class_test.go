@@ -519,13 +519,12 @@ func wantLost(t *testing.T, d *daemon.Daemon, name string, words ...string) {
 	wantWords(t, lost[0], words...)
 }
 
-// An interface that is not there, at each moment at which that can be. other is an
-// update that has nothing to do with it.
-func netPriorityOfAMissingInterface(t *testing.T, h netHost, d *daemon.Daemon, network, other string, begin func()) {
+// An interface that is not there, at each moment at which that can be. args are
+// dockerd's, other is an update that has nothing to do with it.
+func netPriorityOfAMissingInterface(t *testing.T, h netHost, d *daemon.Daemon, args []string, network, other string, begin func()) {
 	const name = "upx0"
 	lost := []string{"NetPriorities", name}
-	args := []string{"--name=c1", "--restart=always", "--network=" + network, "--net-prio=" + name + ":" + strconv.Itoa(prio3), "busybox", "sleep", "inf"}
-	r := d.Docker(t, append([]string{"create"}, args...)...)
+	r := d.Docker(t, "create", "--name=c1", "--restart=always", "--network="+network, "--net-prio="+name+":"+strconv.Itoa(prio3), "busybox", "sleep", "inf")
 	assert.Equal(t, r.Code, 0, "create: %s", r.Stderr)
 	wantWords(t, r.Stderr, "--net-prio", name)
 	d.Must(t, "start", "c1")
@@ -577,7 +576,7 @@ func netPriorityOfAMissingInterface(t *testing.T, h netHost, d *daemon.Daemon, n
 		if live == "true" {
 			old = 0
 		}
-		d.StartAgain(t, append(slices.Clone(netArgs), "--live-restore="+live)...)
+		d.StartAgain(t, append(slices.Clone(args), "--live-restore="+live)...)
 		d.WaitRunning(t, "c1", old)
 		wantLost(t, d, "c1", lost...)
 		h.comes(t, name)
@@ -607,7 +606,7 @@ func TestNetPriorityOfAMissingInterfaceIsInForceOnceItComes(t *testing.T) {
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, netArgs...)
-	netPriorityOfAMissingInterface(t, h, d, "bridge", rateFlag(t, "egress", 8), func() {
+	netPriorityOfAMissingInterface(t, h, d, netArgs, "bridge", rateFlag(t, "egress", 8), func() {
 		serve(t, d, "c1")
 		h.wantRate(t, addrOf(t, d, "c1", "bridge"), true, 8)
 		assert.Equal(t, len(notInForce(t, d, "c1")), 1)
@@ -619,7 +618,7 @@ func TestNetPriorityOfAMissingInterfaceInTheHostsNetworkV2(t *testing.T) {
 	require.CgroupV2(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, netArgs...)
-	netPriorityOfAMissingInterface(t, h, d, "host", "--pids-limit=100", func() {})
+	netPriorityOfAMissingInterface(t, h, d, netArgs, "host", "--pids-limit=100", func() {})
 }
 
 // net_prio.ifpriomap knows the interfaces of the host's first network alone.
@@ -634,10 +633,7 @@ func TestNetPriorityOfAMissingInterfaceInTheHostsNetworkV1(t *testing.T) {
 		}
 	})
 	d := daemon.New(t, "--live-restore")
-	netArgsBefore := netArgs
-	netArgs = nil // that network is not dockerd's to change
-	t.Cleanup(func() { netArgs = netArgsBefore })
-	netPriorityOfAMissingInterface(t, h, d, "host", "--pids-limit=100", func() {
+	netPriorityOfAMissingInterface(t, h, d, nil, "host", "--pids-limit=100", func() {
 		prios := readFile(t, d.Cgroup(t, "c1"), "net_prio", "net_prio.ifpriomap")
 		assert.Assert(t, !strings.Contains(prios, "upx0"), prios)
 	})
@@ -1260,6 +1256,7 @@ func TestNetClassOfAContainerThatEndedIsNotTheNextOnes(t *testing.T) {
 		{"the end of dockerd and it after somebody meddled", killed(func() { h.meddle(t) })},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			d.RemoveAll(t)
 			for _, flag := range []string{"--net-classid=10:1", "--net-prio=" + uplink + ":" + strconv.Itoa(prio3)} {
 				d.Must(t, slices.Concat([]string{"run", "-d", "--name=old", "--restart=no", flag}, address, []string{"busybox", "sleep", "inf"})...)
 				if flag == "--net-classid=10:1" {
