@@ -12,11 +12,13 @@
 #   disk     rates of disks                                      4 min
 #   disk-vm  the same and cached writes, in the VM, cgroup v2    5 min
 #   net      rates of networks                                  10 min
+#   net-cost, net-start, net-dockerd, net-idle, net-exact
+#            packets of others, starts, dockerd's start, dockerd at rest, rates at the qdisc, 10 min each
 #   gem      what the controller costs a buffer                 30 min
 #
 # Without a part all but cold. A part that fails keeps its old figures and makes
 # this fail at the end. Everything is in seconds; ROUNDS (20) and VM_ROUNDS (7)
-# say how often docker run is timed.
+# say how often docker run is timed, NET_ROUNDS how often the parts net-….
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -79,10 +81,20 @@ part_disk-vm() {
 		-- integration.test -test.v -test.run '^TestBlkioRate$'
 }
 part_net() { BENCH=1 MUST=root,binaries,net-rate go test -count=1 -timeout=1h -v -run '^TestBenchNetRates$' ./integration; }
+
+net_part() { # net_part PART TEST NAME=VALUE...
+	env BENCH_NET="$1" MUST=root,binaries,net-rate "${@:3}" go test -count=1 -timeout=1h -v -run "^$2\$" ./integration
+}
+part_net-cost() { net_part cost TestBenchNetPacketCost BENCH_ENDPOINTS=0,200,1000,3000 BENCH_CONTAINERS=200 BENCH_PACKETS=300000 BENCH_ROUNDS="${NET_ROUNDS:-7}"; }
+part_net-start() { net_part start TestBenchNetStart BENCH_ENDPOINTS=500 BENCH_CONTAINERS=200 BENCH_BATCH=10 BENCH_ROUNDS="${NET_ROUNDS:-7}"; }
+part_net-dockerd() { net_part dockerd TestBenchNetDockerd BENCH_CONTAINERS=150 BENCH_SECONDS=5 BENCH_ROUNDS="${NET_ROUNDS:-5}"; }
+part_net-idle() { net_part idle TestBenchNetIdle BENCH_CONTAINERS=200 BENCH_SECONDS=60 BENCH_ROUNDS="${NET_ROUNDS:-3}"; }
+part_net-exact() { net_part exact TestBenchNetExact RATES=8,80,800,10000 BENCH_SECONDS=10 BENCH_ROUNDS="${NET_ROUNDS:-3}"; }
+
 part_gem() { scripts/kernel/bench.sh; }
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(build run run-vm update disk disk-vm net gem)
+[ $# -gt 0 ] || parts=(build run run-vm update disk disk-vm net net-cost net-start net-dockerd net-idle net-exact gem)
 mkdir -p .build/bench
 go build -o .build/bin/performance ./scripts/performance || exit
 failed=()

@@ -70,6 +70,39 @@ var figures = []figure{
 		text: "TCP streams of 5 s, at 8 Mbit/s of 30 s, between a container and the host or another container; counted as frames, as tc counts.",
 	},
 	{
+		id: "net-cost", title: "Packets of others while containers have a class", unit: "ns of CPU a packet", base: "0 with a class", goal: 1.05, goalSide: atMost, format: "%.0f",
+		text: "UDP packets of 64 bytes from a container without a limit to the uplink: the sender's CPU, while so many endpoints have a class. Up to 200 of them are " +
+			"containers, the others stand in the kernel's tables alone.",
+	},
+	{
+		id: "net-start-1", title: "CPU of docker run, the first one", unit: "s of dockerd's CPU", base: "without limits", goal: 1.3, goalSide: atMost, format: "%.3f",
+		text: "`docker run -d` in batches of ten, in turns: dockerd and its children, with both rates and a class and without.",
+	},
+	{
+		id: "net-start-500", title: "CPU of docker run, the 500th one", unit: "s of dockerd's CPU", base: "without limits", goal: 1.3, goalSide: atMost, format: "%.3f",
+		text: "The same beside 500 endpoints with limits: 200 containers, the others in the kernel's tables alone.",
+	},
+	{
+		id: "net-dockerd", title: "Start of dockerd over 150 containers", unit: "s", base: "unlimited", goal: 1.1, goalSide: atMost, format: "%.2f",
+		text: "With live-restore, after a kill, until the API answers: over the same containers with limits of their networks and without, in turns.",
+	},
+	{
+		id: "net-dockerd-cpu", title: "CPU of that start", unit: "s of dockerd's CPU", base: "unlimited", goal: 1.1, goalSide: atMost, format: "%.2f",
+		text: "The same, up to 5 s after the API answers: dockerd and its children.",
+	},
+	{
+		id: "net-idle", title: "dockerd at rest with 200 limited containers", unit: "% of a core", goal: 0.5, goalFor: "the watch", goalSide: atMost, format: "%.2f",
+		text: "While nothing happens for 60 s; the watch over the networks is the difference between the same containers with limits and without.",
+	},
+	{
+		id: "net-exact", title: "Rates of networks at the qdisc", unit: "% off the limit", goal: 1, goalSide: within, format: "%+.3f",
+		text: "Bytes that passed in 10 s of four TCP streams. A rate that the machine does not get to without a limit is left out.",
+	},
+	{
+		id: "net-first", title: "The first second at a rate", unit: "% over the rate and one bucket", goal: 1, goalSide: atMost, format: "%+.2f",
+		text: "Bytes that passed in the first second of four TCP streams, and in the first second after a live change from twice the rate, against what may: the rate and one bucket.",
+	},
+	{
 		id: "gem", title: "GPU buffers", unit: "speed with the controller ÷ without", goal: 0.98, goalSide: atLeast, format: "%.3f",
 		text: "Create and close of a buffer of one page, in a cgroup two levels deep with limits, in the VM: a kernel with the controller against one built without it, " +
 			"in turns. The machine is emulated: in counted instructions there is little noise and no cache, in time there is both.",

@@ -326,6 +326,9 @@ func (d *Daemon) Close() error {
 	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
+// Pid is dockerd's.
+func (d *Daemon) Pid() int { return d.dockerd.pid }
+
 // Stop ends dockerd and leaves containerd running.
 func (d *Daemon) Stop(t testing.TB) {
 	t.Helper()
