@@ -77,15 +77,14 @@ func New(owner string) (*Limiter, error) {
 		ns.Close()
 		return nil, err
 	}
-	l.nft = nft{netns: int(ns), owner: owner}
 	l.watch = &watcher{}
-	l.nft.conn, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns)), nftables.WithSockOptions(l.watch.notePort))
-	if err != nil {
+	l.nft = nft{netns: int(ns), owner: owner, option: l.watch.notePort}
+	if err := l.nft.open(); err != nil {
 		l.tc.Close()
 		ns.Close()
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
-	l.watch.ports = append(l.watch.ports, l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid)
+	l.watch.tcPort = l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid
 	return l, nil
 }
 
@@ -394,7 +393,9 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 			lost.Egress = l.tc.checkTbf(ifb, e.Egress, end.Attrs().MTU)
 		}
 		if lost.Egress == nil {
-			lost.Egress = errOr(tables, l.missing(e, should, "to-ifb"))
+			if lost.Egress = tables; lost.Egress == nil {
+				lost.Egress = l.missing(e, should, "to-ifb")
+			}
 		}
 	}
 	if e.classifies() {

@@ -4,6 +4,7 @@ package netlimit
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/log"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -371,9 +373,29 @@ func (t *tables) uses(family nftables.TableFamily) bool {
 
 // nft changes the tables of one owner.
 type nft struct {
-	conn  *nftables.Conn
-	netns int
-	owner string
+	conn   *nftables.Conn
+	netns  int
+	owner  string
+	option nftables.SockOption // of its sockets
+}
+
+func (n *nft) open() error {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(n.option))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	n.conn = conn
+	return nil
+}
+
+// reopen is for after an error: the answers that the library did not wait for would
+// be taken for those of what is asked next.
+func (n *nft) reopen() {
+	_ = n.conn.CloseLasting()
+	if err := n.open(); err != nil {
+		// The old one opens a socket for each thing that is asked.
+		log.G(context.TODO()).WithError(err).Warn("trying again")
+	}
 }
 
 func (n *nft) table(family nftables.TableFamily) *nftables.Table {
@@ -556,6 +578,7 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		return is, nil
 	}
 	if err := n.conn.Flush(); err != nil {
+		n.reopen()
 		return nil, err
 	}
 	now := newTables()
@@ -767,7 +790,12 @@ func (b *batch) send(ns int) error {
 }
 
 // read returns what the kernel has of the owner's tables.
-func (n *nft) read() (*tables, error) {
+func (n *nft) read() (_ *tables, err error) {
+	defer func() {
+		if err != nil {
+			n.reopen()
+		}
+	}()
 	is := newTables()
 	for _, family := range families {
 		table := n.table(family)
