@@ -35,6 +35,21 @@ list() {
 # links TYPE [WORD...]: names of the links of a type
 links() { ip -o link show type "$@" 2>/dev/null | sed 's/^[0-9]*: \([^:@]*\).*/\1/'; }
 
+# can_clear_nft tells whether the tables of nftables are gone: they send packets to
+# ifbs, and without those all that containers send would be lost.
+can_clear_nft() {
+	local family table
+	if ! command -v nft > /dev/null; then
+		[ ! -e /proc/net/netfilter ] || echo "limits.sh: no nft (package nftables): tables docker-limits-* stay until the host restarts, and with them classes of packets" >&2
+		return 1
+	fi
+	# Each dockerd has its own.
+	nft list tables 2> /dev/null | sed -n 's/^table \([a-z]*\) \(docker-limits-[^ ]*\)$/\1 \2/p' | while read -r family table; do
+		nft delete table "$family" "$table"
+	done
+}
+
+# clear_tables is for what earlier builds made.
 clear_tables() {
 	local tables
 	for tables in iptables ip6tables; do
@@ -52,7 +67,7 @@ clear_links() {
 	local -A ours=()
 	for ifb in $(links ifb group 3340); do ours[$ifb]=1; done
 	# The marks are those of moby/libnetwork/netlimit/tc_linux.go.
-	for end in $(ip -o link show type veth 2> /dev/null | sed -n 's/^[0-9]*: \([^:@]*\).*alias docker endpoint .*/\1/p'); do
+	for end in $(ip -o link show type veth 2> /dev/null | sed -n 's/^[0-9]*: \([^:@]*\).*\(alias docker endpoint \|altname docker-endpoint-\).*/\1/p'); do
 		if tc qdisc show dev "$end" root | grep -q '^qdisc tbf d0[cd]: '; then tc qdisc del dev "$end" root; fi
 		ifb=$(tc filter show dev "$end" ingress | sed -n 's/.*Redirect to device \([^) ]*\).*/\1/p' | head -n 1)
 		if [ -n "$ifb" ] && [ -n "${ours[$ifb]:-}" ]; then
@@ -60,7 +75,13 @@ clear_links() {
 			[ -n "$(tc filter show dev "$end" ingress)" ] || tc qdisc del dev "$end" ingress
 		fi
 	done
-	for ifb in "${!ours[@]}"; do ip link del "$ifb"; done
+	for ifb in "${!ours[@]}"; do
+		if [ "$1" = true ]; then
+			ip link del "$ifb"
+		elif tc qdisc show dev "$ifb" root | grep -q '^qdisc tbf d0[cd]: '; then
+			tc qdisc del dev "$ifb" root
+		fi
+	done
 }
 
 case ${1:-} in
@@ -68,8 +89,9 @@ list) list ;;
 clear)
 	# In a chroot the kernel's tables are those of another system.
 	awk '$5 == "/" { found = 1 } END { exit !found }' /proc/self/mountinfo || { echo "limits.sh: in a chroot, or no /proc: what limits of networks left in the kernel stays" >&2; exit 0; }
+	if can_clear_nft; then nft=true; else nft=false; fi
 	clear_tables
-	clear_links
+	clear_links $nft
 	;;
 *) echo "usage: limits.sh list | clear" >&2; exit 2 ;;
 esac
