@@ -34,6 +34,7 @@ type Limiter struct {
 	mu        sync.Mutex
 	endpoints map[string]*endpoint // those that have limits, or may have any after an error
 	is        *tables              // nil: has to be read
+	unswept   time.Time            // when to look again for what is left of endpoints that have gone; zero: never
 	told      func([]Change)
 	changes   []Change // to be told when mu is free
 }
@@ -62,6 +63,7 @@ type endpoint struct {
 const (
 	firstDelay = time.Second
 	lastDelay  = 5 * time.Minute
+	sweepDelay = 5 * time.Second
 )
 
 // New returns a Limiter for the network namespace that the caller is in. owner
@@ -310,16 +312,11 @@ func (l *Limiter) apply(e *endpoint) *Error {
 	if ifb != nil && e.Egress != 0 {
 		e.ifb = ifb.Attrs().Index
 	}
-	if err := l.changeTables(map[string]bool{e.ID: true}); err != nil {
-		if e.Egress != 0 && lost.Egress == nil {
-			lost.Egress = fmt.Errorf("limiting what goes out: %w", err)
-		}
-		if e.classifies() {
-			lost.Class = fmt.Errorf("classifying what goes out: %w", err)
-		}
+	tablesErr := l.changeTables(map[string]bool{e.ID: true})
+	if tablesErr != nil {
 		if e.IsZero() {
 			// What should be gone is not: all of it may be in force.
-			return &Error{Egress: err, Class: err}
+			return &Error{Egress: tablesErr, Class: tablesErr}
 		}
 	} else if end != nil {
 		if err := l.tc.removeOldRedirect(end, ifb); err != nil && lost.Egress == nil && e.Egress != 0 {
@@ -331,7 +328,18 @@ func (l *Limiter) apply(e *endpoint) *Error {
 			}
 		}
 	}
-	if seen := l.check(e, end); seen != nil {
+	seen := l.check(e, end)
+	if tablesErr != nil {
+		// Of several tables one may be in the way. The others have what they had.
+		egress, class := l.differs(e)
+		if lost.Egress == nil && (egress || seen != nil && seen.Egress != nil) {
+			lost.Egress = fmt.Errorf("limiting what goes out: %w", tablesErr)
+		}
+		if class || seen != nil && seen.Class != nil {
+			lost.Class = fmt.Errorf("classifying what goes out: %w", tablesErr)
+		}
+	}
+	if seen != nil {
 		lost.Ingress = errOr(lost.Ingress, seen.Ingress)
 		lost.Egress = errOr(lost.Egress, seen.Egress)
 		lost.Class = errOr(lost.Class, seen.Class)
@@ -340,6 +348,25 @@ func (l *Limiter) apply(e *endpoint) *Error {
 		return nil
 	}
 	return &lost
+}
+
+// differs tells whether the tables have something of an endpoint that it should not
+// have.
+func (l *Limiter) differs(e *endpoint) (egress, class bool) {
+	if l.is == nil {
+		return true, true
+	}
+	should := newTables()
+	should.addEndpoint(e.Limited, e.end.name, e.end.index, e.ifb)
+	for kind, elements := range l.is.elements {
+		for key, have := range elements {
+			if have.endpoint == e.ID && should.elements[kind][key] != have {
+				egress = egress || kind == "to-ifb"
+				class = class || kind != "to-ifb"
+			}
+		}
+	}
+	return egress, class
 }
 
 func errOr(a, b error) error {
@@ -450,6 +477,8 @@ func (l *Limiter) forget(id string) error {
 	if err != nil {
 		if e != nil {
 			l.endpoints[id] = e // to be tried again
+		} else {
+			l.sweepLater()
 		}
 		return fmt.Errorf("removing the limits of endpoint %.12s: %w", id, err)
 	}
@@ -519,7 +548,8 @@ func (l *Limiter) Sync(live []Limited) map[string]error {
 		}
 	}
 	if err := l.sweep(links); err != nil {
-		log.G(context.TODO()).WithError(err).Warn("could not remove all network limits that were left over")
+		log.G(context.TODO()).WithError(err).Warn("could not remove all network limits that were left over; trying again")
+		l.sweepLater()
 	}
 	if len(errs) == 0 {
 		removeOldChains()
@@ -599,6 +629,11 @@ func (l *Limiter) sweep(links []netlink.Link) error {
 		errs = append(errs, ignoreGone(l.tc.LinkDel(ifb)))
 	}
 	return errors.Join(errs...)
+}
+
+func (l *Limiter) sweepLater() {
+	l.unswept = time.Now().Add(sweepDelay)
+	l.watch.wake()
 }
 
 // isRedirectedTo tells whether anything is sent to an ifb, by whatever dockerd.

@@ -317,6 +317,21 @@ func (l *Limiter) pass(s seen, all bool) time.Duration {
 			next = min(next, e.delay)
 		}
 	}
+	if !l.unswept.IsZero() {
+		if s.tables || !now.Before(l.unswept) {
+			l.unswept = time.Time{}
+			links, err := dump(l.tc.LinkList)
+			if err == nil {
+				err = l.sweep(links)
+			}
+			if err != nil {
+				l.unswept = now.Add(sweepDelay)
+			}
+		}
+		if !l.unswept.IsZero() {
+			next = min(next, l.unswept.Sub(now))
+		}
+	}
 	return max(next, time.Millisecond)
 }
 
