@@ -226,7 +226,12 @@ func (l *Limiter) note(e *endpoint, lost *Error, tell bool) {
 	if lost == nil {
 		e.delay, e.retry = 0, time.Time{}
 	} else {
-		e.delay = min(max(2*e.delay, firstDelay), lastDelay)
+		last := lastDelay
+		if errors.Is(lost, unix.EPERM) {
+			// Another program owns the table. No message tells when it lets go.
+			last = firstDelay
+		}
+		e.delay = min(max(2*e.delay, firstDelay), last)
 		e.retry = time.Now().Add(e.delay)
 		l.watch.wake()
 	}

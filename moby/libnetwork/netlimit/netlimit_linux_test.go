@@ -542,14 +542,27 @@ func TestSourcesOfAClass(t *testing.T) {
 		assert.NilError(t, err)
 		buf := make([]byte, 100)
 		assert.NilError(t, l.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
-		if n, _, err := l.ReadFrom(buf); err == nil && string(buf[:n]) == from {
-			return nil
+		for { // what an attempt before has sent may come only now
+			n, _, err := l.ReadFrom(buf)
+			if err != nil {
+				break
+			}
+			if string(buf[:n]) == from {
+				return nil
+			}
 		}
 		assert.NilError(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
 		_, err = c.Read(buf)
 		return err
 	}
-	assert.NilError(t, passes("192.0.2.99", hostAddr))
+	// A link that has just come up may lose what it gets.
+	err = passes("192.0.2.99", hostAddr)
+	for range 10 {
+		if err != nil {
+			err = passes("192.0.2.99", hostAddr)
+		}
+	}
+	assert.NilError(t, err)
 	assert.NilError(t, e.l.Set(ep1, Settings{Egress: 80e6}))
 	assert.NilError(t, passes("192.0.2.99", hostAddr), "a rate alone")
 	assert.NilError(t, e.l.Set(ep1, all))
