@@ -40,16 +40,17 @@ func TestNetUninstallLeavesNothing(t *testing.T) {
 	list := h.Must(t, "env", "DATA_ROOT="+root, script, "list")
 	assert.Assert(t, strings.Contains(list, "c1 ("+id[:12]+"): ") && strings.Contains(list, "NetClassID:1048577"), list)
 	assert.Assert(t, !strings.Contains(list, "plain"), list)
-	h.Must(t, script, "clear")
+	clear := []string{"env", "DOCKERD=" + filepath.Join(require.Bin(), "dockerd"), script, "clear"}
+	h.Must(t, clear...)
 	h.wantFree(t, addr, true)
 	h.wantFree(t, addr, false)
-	for _, cmd := range []string{"ip -o link show group 3340", "iptables -t mangle -S", "ip6tables -t mangle -S", "tc qdisc"} {
+	for _, cmd := range []string{"ip -o link show group 3340", "nft list tables", "tc qdisc"} {
 		out := h.Must(t, strings.Fields(cmd)...)
-		for _, trace := range []string{"ifb", "NETCLASS", "tbf", "ingress"} {
+		for _, trace := range []string{"ifb", "docker-limits", "tbf"} {
 			assert.Assert(t, !strings.Contains(strings.ReplaceAll(out, "ifbother", ""), trace), "%s: %s", cmd, out)
 		}
 	}
-	h.Must(t, script, "clear")
+	h.Must(t, clear...)
 
 	// These programs again: the limits come back.
 	d.StartAgain(t)

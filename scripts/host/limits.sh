@@ -4,10 +4,11 @@
 # Needs no dockerd:
 #
 #   limits.sh list       the containers that have any, with them; nothing if there are none
-#   limits.sh clear      take rules, interfaces and queueing disciplines of networks away
+#   limits.sh clear      take tables, interfaces and queueing disciplines of networks away
 #
 # Environment: DESTDIR (default: the host itself), DATA_ROOT (default: that of
-# /etc/docker/daemon.json, else /var/lib/docker).
+# /etc/docker/daemon.json, else /var/lib/docker), DOCKERD (for clear; default: that in
+# PATH).
 set -euo pipefail
 DESTDIR=${DESTDIR:-}
 DESTDIR=${DESTDIR%/}
@@ -32,35 +33,15 @@ list() {
 	done
 }
 
-# links TYPE [WORD...]: names of the links of a type
-links() { ip -o link show type "$@" 2>/dev/null | sed 's/^[0-9]*: \([^:@]*\).*/\1/'; }
-
-clear_tables() {
-	local tables
-	for tables in iptables ip6tables; do
-		command -v $tables > /dev/null || continue
-		$tables -w -t mangle -S DOCKER-NETCLASS > /dev/null 2>&1 || continue
-		while $tables -w -t mangle -D POSTROUTING -j DOCKER-NETCLASS 2> /dev/null; do :; done
-		$tables -w -t mangle -F DOCKER-NETCLASS
-		$tables -w -t mangle -X DOCKER-NETCLASS
-	done
-}
-
-clear_links() {
-	local ifb end
-	command -v ip > /dev/null && command -v tc > /dev/null || { echo "limits.sh: no ip or tc (package iproute2): network rates stay until the host restarts" >&2; return; }
-	local -A ours=()
-	for ifb in $(links ifb group 3340); do ours[$ifb]=1; done
-	# The marks are those of moby/libnetwork/netlimit/tc_linux.go.
-	for end in $(ip -o link show type veth 2> /dev/null | sed -n 's/^[0-9]*: \([^:@]*\).*alias docker endpoint .*/\1/p'); do
-		if tc qdisc show dev "$end" root | grep -q '^qdisc tbf d0[cd]: '; then tc qdisc del dev "$end" root; fi
-		ifb=$(tc filter show dev "$end" ingress | sed -n 's/.*Redirect to device \([^) ]*\).*/\1/p' | head -n 1)
-		if [ -n "$ifb" ] && [ -n "${ours[$ifb]:-}" ]; then
-			tc filter del dev "$end" ingress pref 100
-			[ -n "$(tc filter show dev "$end" ingress)" ] || tc qdisc del dev "$end" ingress
-		fi
-	done
-	for ifb in "${!ours[@]}"; do ip link del "$ifb"; done
+# dockerd knows what is its own: moby/daemon/netlimit_clear_linux.go.
+clear_networks() {
+	local dockerd=${DOCKERD:-$(command -v dockerd || true)}
+	# A stock one would start.
+	if [ -z "$dockerd" ] || ! "$dockerd" --version 2>/dev/null | grep -qF +gpu; then
+		echo "limits.sh: no dockerd of gpu-cgroup (set DOCKERD): limits of networks stay until the host restarts" >&2
+		return 1
+	fi
+	(exec -a docker-limits-clear "$dockerd")
 }
 
 case ${1:-} in
@@ -68,8 +49,7 @@ list) list ;;
 clear)
 	# In a chroot the kernel's tables are those of another system.
 	awk '$5 == "/" { found = 1 } END { exit !found }' /proc/self/mountinfo || { echo "limits.sh: in a chroot, or no /proc: what limits of networks left in the kernel stays" >&2; exit 0; }
-	clear_tables
-	clear_links
+	clear_networks
 	;;
 *) echo "usage: limits.sh list | clear" >&2; exit 2 ;;
 esac
