@@ -540,13 +540,27 @@ func TestSourcesOfAClass(t *testing.T) {
 		defer c.Close()
 		_, err := c.Write([]byte(from))
 		assert.NilError(t, err)
-		buf := make([]byte, 100)
-		assert.NilError(t, l.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
-		if n, _, err := l.ReadFrom(buf); err == nil && string(buf[:n]) == from {
-			return nil
-		}
-		assert.NilError(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
-		_, err = c.Read(buf)
+		// Whichever comes first: the packet, or the refusal.
+		end := time.Now().Add(5 * time.Second)
+		assert.NilError(t, l.SetReadDeadline(end))
+		assert.NilError(t, c.SetReadDeadline(end))
+		got := make(chan error, 2)
+		go func() {
+			buf := make([]byte, 100)
+			n, _, err := l.ReadFrom(buf)
+			if err == nil && string(buf[:n]) != from {
+				err = fmt.Errorf("got %q", buf[:n])
+			}
+			got <- err
+		}()
+		go func() {
+			_, err := c.Read(make([]byte, 100))
+			got <- err
+		}()
+		err = <-got
+		_ = l.SetReadDeadline(time.Now())
+		_ = c.SetReadDeadline(time.Now())
+		<-got
 		return err
 	}
 	assert.NilError(t, passes("192.0.2.99", hostAddr))

@@ -376,6 +376,22 @@ type nft struct {
 	owner string
 }
 
+// owners are those of all tables of this kind in the network namespace.
+func (n *nft) owners() (owners []string, _ error) {
+	for _, family := range families {
+		all, err := n.conn.ListTablesOfFamily(family)
+		if err != nil {
+			return nil, fmt.Errorf("nftables tables: %w", err)
+		}
+		for _, table := range all {
+			if owner, ok := strings.CutPrefix(table.Name, tablePrefix); ok && !slices.Contains(owners, owner) {
+				owners = append(owners, owner)
+			}
+		}
+	}
+	return owners, nil
+}
+
 func (n *nft) table(family nftables.TableFamily) *nftables.Table {
 	return &nftables.Table{Name: tablePrefix + n.owner, Family: family}
 }
@@ -461,14 +477,14 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	for _, k := range kinds {
 		before, after := is.elements[k.name], should.elements[k.name]
 		var gone, come []nftables.SetElement
-		for _, key := range slices.Sorted(maps.Keys(before)) {
-			if e, ok := after[key]; !ok || e != before[key] {
-				gone = append(gone, setElement(key, before[key]))
+		for key, e := range before {
+			if after[key] != e || !has(after, key) {
+				gone = append(gone, setElement(key, e))
 			}
 		}
-		for _, key := range slices.Sorted(maps.Keys(after)) {
-			if e, ok := before[key]; !ok || e != after[key] {
-				come = append(come, setElement(key, after[key]))
+		for key, e := range after {
+			if before[key] != e || !has(before, key) {
+				come = append(come, setElement(key, e))
 			}
 		}
 		s := n.set(k)
@@ -506,8 +522,8 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		do(nil)
 		read = append(read, name)
 	}
-	for _, id := range slices.Sorted(maps.Keys(is.hooks)) {
-		if h, ok := should.hooks[id]; ok && h == is.hooks[id] {
+	for id, before := range is.hooks {
+		if h, ok := should.hooks[id]; ok && h == before {
 			continue
 		}
 		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
@@ -517,8 +533,8 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 			do(nil)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(should.hooks)) {
-		if h := should.hooks[id]; is.hooks[id] != h {
+	for id, h := range should.hooks {
+		if is.hooks[id] != h {
 			c := n.hookChain(id, h)
 			n.conn.AddChain(c)
 			n.addRules(c, h.rules(), false)
@@ -685,8 +701,18 @@ func (n *nft) insertFwd(c *nftables.Chain, load []expr.Any, comment string) erro
 	return nil
 }
 
-// read returns what the kernel has of the owner's tables.
-func (n *nft) read() (*tables, error) {
+// read returns what the kernel has of the owner's tables. It begins again when a
+// change of them interrupts it.
+func (n *nft) read() (is *tables, err error) {
+	for range 10 {
+		if is, err = n.readOnce(); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	return is, err
+}
+
+func (n *nft) readOnce() (*tables, error) {
 	is := newTables()
 	for _, family := range families {
 		table := n.table(family)
@@ -777,6 +803,8 @@ func (n *nft) rulesOf(c *nftables.Chain) ([]rulePlace, error) {
 	}
 	return places, nil
 }
+
+func has[K comparable, V any](m map[K]V, key K) bool { _, ok := m[key]; return ok }
 
 func chainOrder(a, b chainName) int {
 	return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.name, b.name))

@@ -281,6 +281,15 @@ func (l *Limiter) pass(s seen, all bool) time.Duration {
 	if all || s.all || s.tables {
 		l.is = nil
 	}
+	if all {
+		links, err := dump(l.tc.LinkList)
+		if err == nil {
+			err = l.sweepStrays(links)
+		}
+		if err != nil {
+			log.G(context.TODO()).WithError(err).Debug("interfaces that were left over could not be looked for")
+		}
+	}
 	now := time.Now()
 	next := fullPass
 	for id, e := range l.endpoints {
