@@ -199,7 +199,7 @@ func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
 
 func (daemon *Daemon) limitNewDisks(ctr *container.Container, tsk libcontainerdtypes.Task, full containertypes.Resources) error {
 	var r libcontainerdtypes.Resources
-	want, h, err := daemon.planThrottles(ctr, int(tsk.Pid()), &r, containertypes.Resources{}, full, false)
+	want, h, err := daemon.planThrottles(ctr, int(tsk.Pid()), &r, containertypes.Resources{}, full, false, false)
 	if err != nil {
 		return err
 	}
