@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/containerd/log"
@@ -23,8 +25,8 @@ import (
 // without the fields that it does not know. So they are kept a second time, in a file
 // that it leaves alone, and that goes with the container's folder. What hostconfig.json
 // has always counts; the copy does only for a container that has none of the fields, nor
-// the ResourcesVersion that this dockerd writes with each change: a limit that was taken
-// off does not come back.
+// the ResourcesVersion that this dockerd gives each container and raises with each change:
+// a limit that was taken off does not come back.
 
 // limitsCopyFile is in the container's folder, if it has any of the added fields.
 const limitsCopyFile = "limits.json"
@@ -113,26 +115,88 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 	if ctr.HostConfig == nil {
 		return
 	}
-	if ctr.HostConfig.ResourcesVersion == 0 && !namesAny(added(ctr.HostConfig.Resources)) {
-		c, err := readLimitsCopy(ctr)
-		if err != nil {
-			logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
-			return
-		}
-		if c == nil {
-			return
-		}
-		attributes := map[string]string{}
-		for name, value := range c.Limits {
-			attributes[name] = string(value)
-		}
-		// Past every version that a client may have seen.
+	if ctr.HostConfig.ResourcesVersion == 0 {
+		// Another dockerd wrote this, and may have changed anything. The version is past
+		// every one that a client may have seen: a container is not changed a thousand
+		// times a second.
 		ctr.HostConfig.ResourcesVersion = uint64(time.Now().UnixMilli())
-		logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
-		daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
+		if !namesAny(added(ctr.HostConfig.Resources)) && !daemon.recoverDropped(ctr) {
+			return
+		}
 	}
 	if err := storeLimitsCopy(ctr); err != nil {
 		logger.WithError(err).Warnf("cannot write %s", limitsCopyFile)
+	}
+}
+
+// recoverDropped puts the limits that another dockerd has dropped back into the container's
+// HostConfig, and says so. It returns false if the copy is not there or not to be used.
+func (daemon *Daemon) recoverDropped(ctr *container.Container) bool {
+	logger := log.G(context.TODO()).WithField("container", ctr.ID)
+	c, err := readLimitsCopy(ctr)
+	if err != nil {
+		logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
+		return false
+	}
+	if c == nil {
+		return false
+	}
+	completeSet(ctr)
+	attributes := map[string]string{}
+	limits := added(ctr.HostConfig.Resources)
+	for _, name := range addedResources {
+		if namesResource(limits, name) {
+			if value, err := json.Marshal(resourceValue(limits, name)); err == nil {
+				attributes[name] = string(value)
+			}
+		}
+	}
+	logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
+	daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
+	return true
+}
+
+// completeSet sees to it that limits from the copy go with what hostconfig.json has. If a
+// dockerd of ours died between writing the one and the other, they are of two sets: then
+// the journal has both, and the set is that of hostconfig.json. What differs between the
+// sets, and another dockerd has changed since, is of neither and does not count.
+func completeSet(ctr *container.Container) {
+	j, err := parseJournal(ctr)
+	if err != nil || j == nil {
+		return
+	}
+	old, target := j.sets()
+	is := map[bool]bool{} // by whether it is of target
+	for _, name := range resourceNames {
+		if slices.Contains(addedResources, name) {
+			continue
+		}
+		value := func(s resourceSet) any {
+			if name == restartPolicyName {
+				return s.RestartPolicy
+			}
+			return resourceValue(s.Resources, name)
+		}
+		now, before, after := value(currentSet(ctr)), value(old), value(target)
+		if name == restartPolicyName && target.Name == "" || reflect.DeepEqual(before, after) {
+			continue
+		}
+		switch {
+		case reflect.DeepEqual(now, after):
+			is[true] = true
+		case reflect.DeepEqual(now, before):
+			is[false] = true
+		}
+	}
+	set := old
+	switch {
+	case is[true] == is[false]:
+		return // The copy is as good as any.
+	case is[true]:
+		set = target
+	}
+	for _, name := range addedResources {
+		_ = copyResource(&ctr.HostConfig.Resources, set.Resources, name)
 	}
 }
 

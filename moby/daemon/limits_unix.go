@@ -131,6 +131,7 @@ func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *c
 	if err := verifyHasNetwork(config, hostConfig); err != nil {
 		return err
 	}
+	hostConfig.ResourcesVersion = firstResourcesVersion
 	daemonCfg := daemon.config()
 	if mode := hostConfig.NetworkMode; mode.IsBridge() || mode.IsUserDefined() {
 		if n, err := daemon.FindNetwork(mode.NetworkName()); err == nil {

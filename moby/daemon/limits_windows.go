@@ -37,6 +37,7 @@ func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes
 }
 
 func (daemon *Daemon) verifyCreated(config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+	hostConfig.ResourcesVersion = firstResourcesVersion
 	return verifyHasNetwork(config, hostConfig)
 }
 

@@ -54,10 +54,13 @@ func (s resourceSet) is(other resourceSet) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
+// firstResourcesVersion is that of a new container. It is stored with it, so that none
+// in a file says that another dockerd wrote it: see recoverLimits.
+const firstResourcesVersion = 1
+
 // resourcesVersion is the number that each change of a container's set raises.
-// What was made by a dockerd that does not count has version 1.
 func resourcesVersion(hostConfig *containertypes.HostConfig) uint64 {
-	return max(hostConfig.ResourcesVersion, 1)
+	return max(hostConfig.ResourcesVersion, firstResourcesVersion)
 }
 
 // ContainerUpdateWith changes a container as a whole: if it returns an error, kernel,
