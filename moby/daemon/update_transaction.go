@@ -258,7 +258,7 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
-	stuck = without(stuck, change)
+	stuck, change = daemon.replacing(stuck, change, target.Resources)
 	journal := updateJournal{Update: joined(stuck, change), Old: old.Resources, RestartPolicy: old.RestartPolicy, New: &target.Resources, NewRestartPolicy: target.RestartPolicy}
 	if err := writeJournal(ctr, journal); err != nil {
 		if removed := isBeingRemoved(ctr); removed != nil {
