@@ -296,7 +296,7 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 		return nothing, nil
 	}
 	if limitFlags(blkioLimits(full)) != "" {
-		daemon.watchDisks(ctr, pid)
+		daemon.watchDisks(ctr, pid, full)
 	}
 	want, h, err := daemon.planThrottles(ctr, pid, r, update, full, named && !isBack, isBack)
 	if err == nil {

@@ -126,6 +126,24 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 	}
 	if err := storeLimitsCopy(ctr); err != nil {
 		logger.WithError(err).Warnf("cannot write %s", limitsCopyFile)
+		daemon.noteLost(ctr, lostCopy(ctr), nil)
+	}
+}
+
+// lostCopy is no limit that is not in force, but one that may be lost some day.
+func lostCopy(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "copy"} }
+
+func init() {
+	reapplyKinds["copy"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
+		ctr.Lock()
+		err := storeLimitsCopy(ctr)
+		ctr.Unlock()
+		if err == nil {
+			log.G(context.TODO()).WithField("container", ctr.ID).Infof("%s is written", limitsCopyFile)
+			return nil
+		}
+		daemon.noteLost(ctr, lostCopy(ctr), nil) // and once more
+		return map[lostOn]bool{lostCopy(ctr): true}
 	}
 }
 

@@ -166,6 +166,28 @@ func TestLimitsCopyOfAnotherSet(t *testing.T) {
 	}
 }
 
+// The copy of limits cannot be written when dockerd starts: `docker info` says so, until
+// it can.
+func TestLimitsCopyThatCannotBeWrittenIsShown(t *testing.T) {
+	d, c := stoppedContainer(t, containertypes.Resources{NetClassID: u32(7)})
+	c.HostConfig.ResourcesVersion = 5
+	root := c.Root
+	c.Root = filepath.Join(root, "gone")
+	d.recoverLimits(c)
+	t.Cleanup(func() { d.noteHolds(c, lostCopy(c)) })
+	want := []string{"WARNING: limits are lost if upstream's dockerd is started on this data, as limits.json cannot be written: box"}
+	assert.Check(t, is.DeepEqual(d.lostWarnings(), want))
+	assert.Check(t, is.Len(d.limitsNotInForce(c), 0), "they are in force")
+	d.retryLost(c.ID)
+	assert.Check(t, is.DeepEqual(d.lostWarnings(), want))
+
+	c.Root = root
+	d.retryLost(c.ID)
+	assert.Check(t, is.Len(d.lostWarnings(), 0))
+	_, err := os.Stat(filepath.Join(root, limitsCopyFile))
+	assert.NilError(t, err)
+}
+
 // The list of what upstream does not know is that of the hook that adds it: those
 // fields leave no trace in the JSON of a container that has none of them.
 func TestAddedResourcesAreAll(t *testing.T) {
