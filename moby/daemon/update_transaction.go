@@ -197,7 +197,7 @@ func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 }
 
 // applyUpdate hands an update to the runtime; full is all that the container
-// has with it, and isBack says that it takes another one back. The runtime's
+// has with it, and isBack says that it undoes another one. The runtime's
 // yes is not believed: what the kernel shows is compared with what was asked.
 func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
 	r := toContainerdResources(update)
@@ -207,6 +207,9 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	}
 	if err := daemon.updateNet(ctr, tsk, update, r, isBack); err != nil {
 		return err
+	}
+	if isBack {
+		checkBeforeLowering(ctr, int(tsk.Pid()), r)
 	}
 	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
 		return err

@@ -290,6 +290,7 @@ func TestUpdateNeverGoesBackBelowUse(t *testing.T) {
 		files(tc.now, tc.use)
 		err := lowersBelow(dir, tc.limit, "max", "current")
 		assert.Check(t, is.Equal(err != nil, tc.refused), "%+v: %v", tc, err)
+		assert.Check(t, is.Equal(lowers(dir, tc.limit, "max"), tc.now != "100"), "%+v", tc)
 	}
 	assert.NilError(t, lowersBelow(t.TempDir(), 1, "max", "current"))
 }
