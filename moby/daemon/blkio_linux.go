@@ -285,7 +285,7 @@ func (want throttles) differ(is throttles, v2 bool, exists func(blkiodisk.Disk) 
 //
 // update is what was asked for. If it does not name a rate, what stands in the
 // way of one must not stand in the way of the update: a disk may be gone. Nor
-// must that keep an update from being taken back (isBack).
+// must that keep an update from being rolled back (isBack).
 func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, isBack bool) (verify func() error, _ error) {
 	nothing := func() error { return nil }
 	if err := weightUpdate(ctr.ID, pid, r, update); err != nil && !isBack {
