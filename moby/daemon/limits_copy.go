@@ -148,20 +148,19 @@ func init() {
 }
 
 // recoverDropped puts the limits that another dockerd has dropped back into the container's
-// HostConfig, and says so. It returns false if the copy is not there or not to be used.
+// HostConfig, and says so. It returns false if the copy is not to be used.
 func (daemon *Daemon) recoverDropped(ctr *container.Container) bool {
 	logger := log.G(context.TODO()).WithField("container", ctr.ID)
-	c, err := readLimitsCopy(ctr)
-	if err != nil {
+	if err := readLimitsCopy(ctr); err != nil {
 		logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
 		return false
 	}
-	if c == nil {
-		return false
-	}
 	completeSet(ctr)
-	attributes := map[string]string{}
 	limits := added(ctr.HostConfig.Resources)
+	if !namesAny(limits) {
+		return true
+	}
+	attributes := map[string]string{}
 	for _, name := range addedResources {
 		if namesResource(limits, name) {
 			if value, err := json.Marshal(resourceValue(limits, name)); err == nil {
@@ -218,44 +217,43 @@ func completeSet(ctr *container.Container) {
 	}
 }
 
-// readLimitsCopy puts the copy's fields into the container's HostConfig. It returns nil
-// if there is none.
-func readLimitsCopy(ctr *container.Container) (*limitsCopy, error) {
+// readLimitsCopy puts the copy's fields, if there is one, into the container's HostConfig.
+func readLimitsCopy(ctr *container.Container) error {
 	data, err := os.ReadFile(filepath.Join(ctr.Root, limitsCopyFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var c limitsCopy
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, err
+		return err
 	}
 	switch {
 	case c.Format != limitsCopyFormat:
-		return nil, fmt.Errorf("it has format %d, this dockerd reads %d", c.Format, limitsCopyFormat)
+		return fmt.Errorf("it has format %d, this dockerd reads %d", c.Format, limitsCopyFormat)
 	case c.ID != ctr.ID || !c.Created.Equal(ctr.Created):
-		return nil, fmt.Errorf("it belongs to container %.12s of %s", c.ID, c.Created.Format(time.RFC3339))
+		return fmt.Errorf("it belongs to container %.12s of %s", c.ID, c.Created.Format(time.RFC3339))
 	}
 	limits, err := json.Marshal(c.Limits)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var r containertypes.Resources
 	if err := json.Unmarshal(limits, &r); err != nil {
-		return nil, err
+		return err
 	}
 	if err := validateGPU(r); err != nil {
-		return nil, err
+		return err
 	}
 	if err := validateLimits(r); err != nil {
-		return nil, err
+		return err
 	}
 	for _, name := range addedResources {
 		if namesResource(r, name) {
 			_ = copyResource(&ctr.HostConfig.Resources, r, name)
 		}
 	}
-	return &c, nil
+	return nil
 }

@@ -137,6 +137,9 @@ func TestLimitsCopyOfAnotherSet(t *testing.T) {
 		"new, and an old copy": {
 			has: containertypes.Resources{CPUShares: 6, PidsLimit: i64(60)}, copied: old, want: target,
 		},
+		"new, and no copy yet": {
+			has: containertypes.Resources{CPUShares: 6, PidsLimit: i64(60)}, want: target,
+		},
 		"back, and a new copy": {
 			has: containertypes.Resources{CPUShares: 5, PidsLimit: i64(50)}, copied: target, want: old,
 		},
