@@ -168,14 +168,26 @@ func (daemon *Daemon) limitsNotInForce(ctr *container.Container) (lines []string
 
 // lostWarnings is for `docker info`.
 func (daemon *Daemon) lostWarnings() []string {
-	names := map[string]bool{}
+	names, uncopied := map[string]bool{}, map[string]bool{}
 	for on := range lostOf("") {
-		if ctr := daemon.containers.Get(on.container); ctr != nil && len(daemon.limitsNotInForce(ctr)) > 0 {
-			names[strings.TrimPrefix(ctr.Name, "/")] = true
+		ctr := daemon.containers.Get(on.container)
+		if ctr == nil {
+			continue
+		}
+		name := strings.TrimPrefix(ctr.Name, "/")
+		if on.kind == "copy" {
+			uncopied[name] = true
+		}
+		if len(daemon.limitsNotInForce(ctr)) > 0 {
+			names[name] = true
 		}
 	}
-	if len(names) == 0 {
-		return nil
+	var warnings []string
+	if len(names) > 0 {
+		warnings = append(warnings, fmt.Sprintf("WARNING: limits are not in force; see LimitsNotInForce of docker inspect: %s", strings.Join(slices.Sorted(maps.Keys(names)), ", ")))
 	}
-	return []string{fmt.Sprintf("WARNING: limits are not in force; see LimitsNotInForce of docker inspect: %s", strings.Join(slices.Sorted(maps.Keys(names)), ", "))}
+	if len(uncopied) > 0 {
+		warnings = append(warnings, fmt.Sprintf("WARNING: limits are lost if upstream's dockerd is started on this data, as %s cannot be written: %s", limitsCopyFile, strings.Join(slices.Sorted(maps.Keys(uncopied)), ", ")))
+	}
+	return warnings
 }

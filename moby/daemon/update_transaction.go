@@ -54,10 +54,13 @@ func (s resourceSet) is(other resourceSet) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
+// firstResourcesVersion is that of a new container. It is stored with it, so that none
+// in a file says that another dockerd wrote it: see recoverLimits.
+const firstResourcesVersion = 1
+
 // resourcesVersion is the number that each change of a container's set raises.
-// What was made by a dockerd that does not count has version 1.
 func resourcesVersion(hostConfig *containertypes.HostConfig) uint64 {
-	return max(hostConfig.ResourcesVersion, 1)
+	return max(hostConfig.ResourcesVersion, firstResourcesVersion)
 }
 
 // ContainerUpdateWith changes a container as a whole: if it returns an error, kernel,
@@ -194,7 +197,7 @@ func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 }
 
 // applyUpdate hands an update to the runtime; full is all that the container
-// has with it, and isBack says that it takes another one back. The runtime's
+// has with it, and isBack says that it undoes another one. The runtime's
 // yes is not believed: what the kernel shows is compared with what was asked.
 func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
 	r := toContainerdResources(update)
@@ -204,6 +207,9 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	}
 	if err := daemon.updateNet(ctr, tsk, update, r, isBack); err != nil {
 		return err
+	}
+	if isBack {
+		checkBeforeLowering(ctr, int(tsk.Pid()), r)
 	}
 	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
 		return err
@@ -255,7 +261,7 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
-	stuck = without(stuck, change)
+	stuck, change = daemon.replacing(stuck, change, target.Resources)
 	journal := updateJournal{Update: joined(stuck, change), Old: old.Resources, RestartPolicy: old.RestartPolicy, New: &target.Resources, NewRestartPolicy: target.RestartPolicy}
 	if err := writeJournal(ctr, journal); err != nil {
 		if removed := isBeingRemoved(ctr); removed != nil {

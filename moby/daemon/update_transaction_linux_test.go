@@ -179,6 +179,31 @@ func TestUpdateTransaction(t *testing.T) {
 		wantSet(t, c, target, "no")
 		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
 	})
+	t.Run("a new value for half of a pair that is stuck", func(t *testing.T) {
+		pair := containertypes.Resources{Memory: 100, MemorySwap: 100}
+		d, c := stoppedContainer(t, pair)
+		tsk := failing(c)
+		tsk.refuse = func(r *libcontainerdtypes.Resources) error {
+			if r.Memory != nil && (r.Memory.Swap == nil || *r.Memory.Swap != 300) {
+				return errors.New("busy")
+			}
+			return nil
+		}
+		assert.Check(t, set(d, c, containertypes.Resources{Memory: 400, MemorySwap: 400}) != nil)
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 2))
+		// The kernel may still have 400 as the limit of memory, above this one.
+		target := containertypes.Resources{Memory: 100, MemorySwap: 300}
+		_, err := d.transact(c.ID, 0, func(*container.Container) (containertypes.Resources, resourceSet, error) {
+			return containertypes.Resources{MemorySwap: 300}, setOf(target, "no"), nil
+		})
+		assert.NilError(t, err)
+		wantSet(t, c, target, "no")
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
+		sent := tsk.updates[len(tsk.updates)-1].Memory
+		assert.Assert(t, sent != nil && sent.Limit != nil, "only one of the two was sent")
+		assert.Check(t, is.Equal(*sent.Limit, int64(100)))
+		assert.Check(t, is.Equal(*sent.Swap, int64(300)))
+	})
 	t.Run("failed as the container ended", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		tsk := failing(c, errors.New("not running"), errors.New("not running"))
@@ -265,6 +290,7 @@ func TestUpdateNeverGoesBackBelowUse(t *testing.T) {
 		files(tc.now, tc.use)
 		err := lowersBelow(dir, tc.limit, "max", "current")
 		assert.Check(t, is.Equal(err != nil, tc.refused), "%+v: %v", tc, err)
+		assert.Check(t, is.Equal(lowers(dir, tc.limit, "max"), tc.now != "100"), "%+v", tc)
 	}
 	assert.NilError(t, lowersBelow(t.TempDir(), 1, "max", "current"))
 }
