@@ -181,8 +181,8 @@ func (k *kind) rule() rule {
 	))}
 }
 
-// sourceRules frame those of the sets: what has no address yet, or one that is
-// never routed, may pass; all that is not the endpoint's is refused, so that a
+// sourceRules frame those of the sets: what has no address yet, and what is never
+// routed, may pass; all that is not the endpoint's is refused, so that a
 // container that passes on what others send gets to know.
 func sourceRules(sets []rule) []rule {
 	zero4 := concat(isEther(unix.ETH_P_IP), one(source4(reg32), &expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: make([]byte, 4)}, &expr.Verdict{Kind: expr.VerdictReturn}))
@@ -193,8 +193,16 @@ func sourceRules(sets []rule) []rule {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{0xfe, 0x80}},
 		&expr.Verdict{Kind: expr.VerdictReturn},
 	))
+	// A neighbour is asked for from the address that wants to send to it. While such a
+	// question was refused, packets from the endpoint's own addresses would wait for
+	// the same neighbour.
+	toLocal6 := concat(isEther(unix.ETH_P_IPV6), one(
+		&expr.Payload{DestRegister: reg32, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{0xff, 0x02}},
+		&expr.Verdict{Kind: expr.VerdictReturn},
+	))
 	refuse := one(&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
-	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}}
+	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}, {"to-link-local6", toLocal6}}
 	rules = append(rules, sets...)
 	return append(rules,
 		rule{"refuse4", concat(isEther(unix.ETH_P_IP), refuse)},
