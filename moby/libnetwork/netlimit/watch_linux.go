@@ -29,6 +29,7 @@ type watcher struct {
 
 	mu     sync.Mutex
 	seen   seen
+	called map[int]string // what each link is called, by index
 	woken  chan struct{}
 	closed chan struct{}
 	done   sync.WaitGroup
@@ -38,7 +39,7 @@ type watcher struct {
 // seen is what has changed since it was last taken.
 type seen struct {
 	links  map[int]bool    // by index: the link, or a qdisc of it
-	names  map[string]bool // links that have come, or have this name now
+	names  map[string]bool // links that have come or gone, or that have changed
 	tables bool            // ours, by somebody else
 	all    bool            // messages were lost
 }
@@ -192,7 +193,31 @@ func (w *watcher) route(m mdnetlink.Message) {
 		w.add(func(s *seen) {
 			s.links[i] = true
 			s.names[name] = true
+			if before, ok := w.called[i]; ok {
+				s.names[before] = true // it may have lost this name
+			}
+			if w.called == nil {
+				w.called = map[int]string{}
+			}
+			// A port that leaves its bridge is told of as one that is deleted there.
+			if w.called[i] = name; m.Header.Type == unix.RTM_DELLINK && m.Data[0] == unix.AF_UNSPEC {
+				delete(w.called, i)
+			}
 		})
+	}
+}
+
+// know is told of links that were there before the first message.
+func (w *watcher) know(links []netlink.Link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.called == nil {
+		w.called = map[int]string{}
+	}
+	for _, l := range links {
+		if _, ok := w.called[l.Attrs().Index]; !ok {
+			w.called[l.Attrs().Index] = l.Attrs().Name
+		}
 	}
 }
 
@@ -236,10 +261,15 @@ func (l *Limiter) Run(told func([]Change), linkSeen func(names map[string]bool))
 	if err == nil {
 		err = w.subscribe(unix.NETLINK_NETFILTER, int(l.netns), []uint32{unix.NFNLGRP_NFTABLES}, w.nftables(l.nft.owner))
 	}
+	var links []netlink.Link
+	if err == nil {
+		links, err = dump(l.tc.LinkList)
+	}
 	if err != nil {
 		w.close()
 		return err
 	}
+	w.know(links)
 	w.done.Add(1)
 	go func() {
 		defer w.done.Done()
