@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/events"
@@ -122,7 +123,7 @@ func TestResourcesVersionIsNeverRepeated(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	hostConfig := &containertypes.HostConfig{ResourcesVersion: 77}
-	_ = d.verifyCreated(&containertypes.Config{}, hostConfig)
+	_ = d.verifyCreated(backend.ContainerCreateConfig{Config: &containertypes.Config{}, HostConfig: hostConfig})
 	assert.Check(t, is.Equal(hostConfig.ResourcesVersion, uint64(firstResourcesVersion)), "a new container's, whatever a client sends")
 }
 

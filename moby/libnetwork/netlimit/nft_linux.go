@@ -195,7 +195,7 @@ func (k *kind) rule() rule {
 			&expr.Verdict{Kind: expr.VerdictReturn},
 		))}
 	case k.chain == chainToIfb:
-		return rule{k.name, nil} // see addRedirect
+		return rule{k.name, nil} // see prepare
 	}
 	return rule{k.name, concat(k.load, one(
 		&expr.Lookup{SourceRegister: reg32, SetName: k.name, DestRegister: reg32, IsDestRegSet: true},
@@ -515,14 +515,12 @@ func (n *nft) addRules(c *nftables.Chain, rules []rule, atHead bool) {
 // is changed.
 func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	wanted := should.wantedChains()
-	toIfb := chainName{nftables.TableFamilyNetdev, chainToIfb}
-	if rules := wanted[toIfb]; rules != nil && !ours(is.chains[toIfb], rules) {
-		if is, err = n.addRedirect(is, toIfb, rules[0]); err != nil {
-			return nil, err
-		}
+	before := is
+	if is, err = n.prepare(is, should); err != nil {
+		return nil, err
 	}
 	var errs []error
-	changed := false
+	changed := is != before
 	do := func(e error) { changed, errs = true, append(errs, e) }
 
 	for _, family := range families {
@@ -545,9 +543,6 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 			}
 		}
 		s := n.set(k)
-		if len(after) != 0 && before == nil {
-			do(n.conn.AddSet(s, nil))
-		}
 		// What goes comes first: an element with another value is another one. In
 		// parts, as an attribute holds 64 KiB.
 		for part := range slices.Chunk(gone, 200) {
@@ -567,7 +562,7 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	var read []chainName
 	for _, name := range slices.SortedFunc(maps.Keys(wanted), chainOrder) {
 		have, ok := is.chains[name]
-		if name == toIfb || ours(have, wanted[name]) {
+		if name.name == chainToIfb || ours(have, wanted[name]) {
 			continue
 		}
 		c := n.chain(name)
@@ -656,104 +651,190 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	return now, nil
 }
 
-// addRedirect puts the rule into the chain that sends packets to ifbs: their index
-// is the value of the map, by the interface that they came in by. It has a
-// transaction of its own, since the library does not know the statement fwd; no
-// endpoint's chain jumps there yet, or none where the rule is missing.
-func (n *nft) addRedirect(is *tables, name chainName, r rule) (*tables, error) {
-	c := n.chain(name)
-	k := kindOf("to-ifb")
-	n.conn.AddTable(c.Table)
-	if is.elements[k.name] == nil {
-		if err := n.conn.AddSet(n.set(k), nil); err != nil {
-			return nil, err
-		}
-	}
-	if _, ok := is.chains[name]; !ok {
-		n.conn.AddChain(c)
-	}
-	for _, old := range is.chains[name] {
-		if old.name != "" {
-			if err := n.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c, Handle: old.handle}); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := n.conn.Flush(); err != nil {
-		return nil, err
-	}
-	load := append(slices.Clone(k.load), &expr.Lookup{SourceRegister: reg32, SetName: k.name, DestRegister: reg32, IsDestRegSet: true})
-	if err := n.insertFwd(c, load, r.name); err != nil {
-		return nil, err
-	}
-	rules, err := n.rulesOf(c)
-	if err != nil {
-		return nil, err
-	}
+// prepare makes what the library cannot: sets that tell nft in which order their
+// bytes are, without which it shows other classes and interfaces than there are, and
+// would load these again; and the rule `fwd to` that sends packets to the ifb that a
+// map has for the interface by which they came in. That is a transaction of its own,
+// before the one that uses it.
+func (n *nft) prepare(is, should *tables) (*tables, error) {
+	var b batch
 	now := *is
 	now.exists, now.chains, now.elements = maps.Clone(is.exists), maps.Clone(is.chains), maps.Clone(is.elements)
-	now.exists[name.family] = true
-	now.chains[name] = rules
-	if now.elements[k.name] == nil {
+	for _, k := range kinds {
+		if len(should.elements[k.name]) == 0 || is.elements[k.name] != nil {
+			continue
+		}
+		if !now.exists[k.family] {
+			b.add(unix.NFT_MSG_NEWTABLE, mdnetlink.Create, k.family, func(enc *mdnetlink.AttributeEncoder) {
+				enc.String(unix.NFTA_TABLE_NAME, n.table(k.family).Name)
+			})
+			now.exists[k.family] = true
+		}
+		b.add(unix.NFT_MSG_NEWSET, mdnetlink.Create, k.family, n.newSet(k, len(b.msgs)+1))
 		now.elements[k.name] = map[string]element{}
+	}
+	name := chainName{nftables.TableFamilyNetdev, chainToIfb}
+	rules := should.wantedChains()[name]
+	redirect := rules != nil && !ours(is.chains[name], rules)
+	if redirect {
+		table := n.table(name.family).Name
+		if _, ok := is.chains[name]; !ok {
+			b.add(unix.NFT_MSG_NEWCHAIN, mdnetlink.Create, name.family, func(enc *mdnetlink.AttributeEncoder) {
+				enc.String(unix.NFTA_CHAIN_TABLE, table)
+				enc.String(unix.NFTA_CHAIN_NAME, name.name)
+			})
+		}
+		for _, old := range is.chains[name] {
+			if old.name != "" {
+				b.add(unix.NFT_MSG_DELRULE, 0, name.family, func(enc *mdnetlink.AttributeEncoder) {
+					enc.String(unix.NFTA_RULE_TABLE, table)
+					enc.String(unix.NFTA_RULE_CHAIN, name.name)
+					enc.Uint64(unix.NFTA_RULE_HANDLE, old.handle)
+				})
+			}
+		}
+		k := kindOf("to-ifb")
+		load := append(slices.Clone(k.load), &expr.Lookup{SourceRegister: reg32, SetName: k.name, DestRegister: reg32, IsDestRegSet: true})
+		b.add(unix.NFT_MSG_NEWRULE, mdnetlink.Create, name.family, newFwd(table, name, load, rules[0].name))
+	}
+	if len(b.msgs) == 0 {
+		return is, nil
+	}
+	if err := b.send(n.netns); err != nil {
+		return nil, err
+	}
+	if redirect {
+		var err error
+		if now.chains[name], err = n.rulesOf(n.chain(name)); err != nil {
+			return nil, err
+		}
 	}
 	return &now, nil
 }
 
-// insertFwd inserts a rule that ends in `fwd to` the interface in the first
-// register.
-func (n *nft) insertFwd(c *nftables.Chain, load []expr.Any, comment string) error {
-	family := byte(c.Table.Family)
-	var list []mdnetlink.Attribute
-	for _, e := range load {
-		b, err := expr.Marshal(family, e)
-		if err != nil {
-			return err
-		}
-		list = append(list, mdnetlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: b})
+// hostOrder is what NFTNL_UDATA_SET_*BYTEORDER calls the order of this machine.
+const hostOrder = 1
+
+// newSet is what makes a set or map.
+func (n *nft) newSet(k *kind, id int) func(*mdnetlink.AttributeEncoder) {
+	s := n.set(k)
+	var flags uint32
+	var userData []byte
+	if k.key == nftables.TypeIFIndex {
+		userData = userdata.AppendUint32(userData, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, hostOrder)
 	}
-	enc := mdnetlink.NewAttributeEncoder()
-	enc.ByteOrder = binary.BigEndian
-	enc.String(unix.NFTA_RULE_TABLE, c.Table.Name)
-	enc.String(unix.NFTA_RULE_CHAIN, c.Name)
-	enc.Nested(unix.NFTA_RULE_EXPRESSIONS, func(enc *mdnetlink.AttributeEncoder) error {
-		for _, a := range list {
-			enc.Bytes(a.Type, a.Data)
+	if s.IsMap { // of classes or interfaces
+		flags |= unix.NFT_SET_MAP
+		userData = userdata.AppendUint32(userData, userdata.NFTNL_UDATA_SET_DATABYTEORDER, hostOrder)
+	}
+	if s.Concatenation {
+		flags |= nftables.NFT_SET_CONCAT
+	}
+	return func(enc *mdnetlink.AttributeEncoder) {
+		enc.String(unix.NFTA_SET_TABLE, s.Table.Name)
+		enc.String(unix.NFTA_SET_NAME, s.Name)
+		enc.Uint32(unix.NFTA_SET_FLAGS, flags)
+		enc.Uint32(unix.NFTA_SET_KEY_TYPE, s.KeyType.GetNFTMagic())
+		enc.Uint32(unix.NFTA_SET_KEY_LEN, s.KeyType.Bytes)
+		if s.IsMap {
+			enc.Uint32(unix.NFTA_SET_DATA_TYPE, s.DataType.GetNFTMagic())
+			enc.Uint32(unix.NFTA_SET_DATA_LEN, s.DataType.Bytes)
 		}
-		enc.Nested(unix.NFTA_LIST_ELEM, func(enc *mdnetlink.AttributeEncoder) error {
-			enc.String(unix.NFTA_EXPR_NAME, "fwd")
-			enc.Nested(unix.NFTA_EXPR_DATA, func(enc *mdnetlink.AttributeEncoder) error {
-				enc.Uint32(unix.NFTA_FWD_SREG_DEV, reg32)
+		enc.Uint32(unix.NFTA_SET_ID, uint32(id))
+		if s.Concatenation {
+			enc.Nested(unix.NFTA_SET_DESC, func(enc *mdnetlink.AttributeEncoder) error {
+				enc.Nested(nftables.NFTA_SET_DESC_CONCAT, func(enc *mdnetlink.AttributeEncoder) error {
+					for _, t := range nftables.ConcatSetTypeElements(s.KeyType) {
+						enc.Nested(unix.NFTA_LIST_ELEM, func(enc *mdnetlink.AttributeEncoder) error {
+							enc.Uint32(setFieldLen, t.Bytes)
+							return nil
+						})
+					}
+					return nil
+				})
+				return nil
+			})
+		}
+		if len(userData) != 0 {
+			enc.Bytes(unix.NFTA_SET_USERDATA, userData)
+		}
+	}
+}
+
+const setFieldLen = 1 // NFTA_SET_FIELD_LEN
+
+// newFwd is what inserts a rule that ends in `fwd to` the interface in the first
+// register.
+func newFwd(table string, chain chainName, load []expr.Any, comment string) func(*mdnetlink.AttributeEncoder) {
+	return func(enc *mdnetlink.AttributeEncoder) {
+		enc.String(unix.NFTA_RULE_TABLE, table)
+		enc.String(unix.NFTA_RULE_CHAIN, chain.name)
+		enc.Nested(unix.NFTA_RULE_EXPRESSIONS, func(enc *mdnetlink.AttributeEncoder) error {
+			for _, e := range load {
+				b, err := expr.Marshal(byte(chain.family), e)
+				if err != nil {
+					return err
+				}
+				enc.Bytes(unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, b)
+			}
+			enc.Nested(unix.NFTA_LIST_ELEM, func(enc *mdnetlink.AttributeEncoder) error {
+				enc.String(unix.NFTA_EXPR_NAME, "fwd")
+				enc.Nested(unix.NFTA_EXPR_DATA, func(enc *mdnetlink.AttributeEncoder) error {
+					enc.Uint32(unix.NFTA_FWD_SREG_DEV, reg32)
+					return nil
+				})
 				return nil
 			})
 			return nil
 		})
-		return nil
-	})
-	enc.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
+		enc.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
+	}
+}
+
+// batch is a transaction of messages that the library does not make.
+type batch struct {
+	msgs []mdnetlink.Message
+	errs []error
+}
+
+func (b *batch) add(kind int, flags mdnetlink.HeaderFlags, family nftables.TableFamily, attrs func(*mdnetlink.AttributeEncoder)) {
+	enc := mdnetlink.NewAttributeEncoder()
+	enc.ByteOrder = binary.BigEndian
+	attrs(enc)
 	data, err := enc.Encode()
-	if err != nil {
+	b.errs = append(b.errs, err)
+	b.msgs = append(b.msgs, mdnetlink.Message{
+		Header: mdnetlink.Header{Type: mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: mdnetlink.Request | mdnetlink.Acknowledge | flags},
+		Data:   append([]byte{byte(family), 0, 0, 0}, data...),
+	})
+}
+
+func (b *batch) send(ns int) error {
+	if err := errors.Join(b.errs...); err != nil {
 		return err
 	}
-	conn, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, &mdnetlink.Config{NetNS: n.netns})
+	conn, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, &mdnetlink.Config{NetNS: ns})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	header := func(family byte, resID uint16) []byte { return binary.BigEndian.AppendUint16([]byte{family, 0}, resID) }
-	message := func(kind int, flags mdnetlink.HeaderFlags, data []byte) mdnetlink.Message {
-		return mdnetlink.Message{Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request | flags}, Data: data}
+	frame := func(kind int) mdnetlink.Message {
+		return mdnetlink.Message{
+			Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request},
+			Data:   binary.BigEndian.AppendUint16([]byte{0, 0}, unix.NFNL_SUBSYS_NFTABLES),
+		}
 	}
-	_, err = conn.SendMessages([]mdnetlink.Message{
-		message(unix.NFNL_MSG_BATCH_BEGIN, 0, header(0, unix.NFNL_SUBSYS_NFTABLES)),
-		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE, mdnetlink.Acknowledge|mdnetlink.Create, append(header(family, 0), data...)),
-		message(unix.NFNL_MSG_BATCH_END, 0, header(0, unix.NFNL_SUBSYS_NFTABLES)),
-	})
-	if err == nil {
-		_, err = conn.Receive()
+	if _, err := conn.SendMessages(slices.Concat(
+		[]mdnetlink.Message{frame(unix.NFNL_MSG_BATCH_BEGIN)}, b.msgs, []mdnetlink.Message{frame(unix.NFNL_MSG_BATCH_END)},
+	)); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("nftables rule of table netdev %s that redirects to an ifb: %w", c.Table.Name, err)
+	for acks := 0; acks < len(b.msgs); {
+		replies, err := conn.Receive()
+		if err != nil {
+			return err
+		}
+		acks += len(replies)
 	}
 	return nil
 }
