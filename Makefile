@@ -62,7 +62,7 @@ stock: $(STOCK_DOCKER)
 
 # Tests take over what programs of this commit left on a host. Set it to the
 # commit before a series of changes.
-PREVIOUS := bccb8a7b3445af6272575ba6c20fc5aa4cfb2cac
+PREVIOUS := 358726a60f1883c79845d384649a07805b97b132
 .PHONY: previous
 previous: | packages
 	@scripts/previous.sh $(PREVIOUS)
