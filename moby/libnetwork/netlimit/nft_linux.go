@@ -27,7 +27,8 @@ import (
 //	inet    what the host routes, by source address, at the end of postrouting
 //	        (forwarding sets a packet's priority anew, from its TOS);
 //	        what a proxy on the host sends, by source port, in output
-//	bridge  what a bridge passes on to another port of it, by interface
+//	bridge  what a bridge passes on to another port of it, by interface;
+//	        what it hands to the host, see deliveredRules
 //	netdev  at the ingress of the host's end of an endpoint: packets with a
 //	        source that is not the endpoint's, which would have another class,
 //	        are refused; then all go to the endpoint's ifb
@@ -61,6 +62,7 @@ const (
 	chainRouted  = "postrouting"
 	chainLocal   = "output"
 	chainBridged = "forward"
+	chainToHost  = "input"
 	chainSources = "sources" // not a hook: endpoints' chains jump to it
 	chainToIfb   = "to-ifb"  // the same
 )
@@ -104,6 +106,21 @@ func protoAndPort(reg uint32) []expr.Any {
 	}
 }
 
+// prohibited4 and prohibited6 are the errors that a refused packet is answered with.
+var (
+	prohibited4 = concat(isEther(unix.ETH_P_IP), isICMP(unix.IPPROTO_ICMP, 3, 13))
+	prohibited6 = concat(isEther(unix.ETH_P_IPV6), isICMP(unix.IPPROTO_ICMPV6, 1, 1))
+)
+
+func isICMP(proto, kind, code byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg32},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{proto}},
+		&expr.Payload{DestRegister: reg32, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{kind, code}},
+	}
+}
+
 func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
 func one(e ...expr.Any) []expr.Any { return e }
@@ -144,6 +161,9 @@ var kinds = []*kind{
 
 	{"bridged-class", nftables.TableFamilyBridge, nftables.TypeIFIndex, class, chainBridged, one(inIndex(reg32))},
 	{"bridged-prio", nftables.TableFamilyBridge, typeInOut, class, chainBridged, one(inIndex(reg32), outName(reg32+1))},
+	{"own4", nftables.TableFamilyBridge, typeSource4, nftables.SetDatatype{}, chainToHost, concat(prohibited4, one(inIndex(reg32), source4(reg32+1)))},
+	{"own6", nftables.TableFamilyBridge, typeSource6, nftables.SetDatatype{}, chainToHost, concat(prohibited6, one(inIndex(reg32), source6(reg32+1)))},
+	{"refused", nftables.TableFamilyBridge, nftables.TypeIFIndex, nftables.SetDatatype{}, chainToHost, nil},
 
 	{"source4", nftables.TableFamilyNetdev, typeSource4, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IP), one(inIndex(reg32), source4(reg32+1)))},
 	{"source6", nftables.TableFamilyNetdev, typeSource6, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IPV6), one(inIndex(reg32), source6(reg32+1)))},
@@ -167,7 +187,9 @@ type rule struct {
 
 func (k *kind) rule() rule {
 	switch {
-	case k.chain == chainSources:
+	case k.name == "refused":
+		return rule{k.name, nil} // see deliveredRules
+	case k.chain == chainSources, k.chain == chainToHost:
 		return rule{k.name, concat(k.load, one(
 			&expr.Lookup{SourceRegister: reg32, SetName: k.name},
 			&expr.Verdict{Kind: expr.VerdictReturn},
@@ -204,10 +226,28 @@ func sourceRules(sets []rule) []rule {
 	refuse := one(&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
 	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}, {"to-link-local6", toLocal6}}
 	rules = append(rules, sets...)
+	rules = append(rules,
+		rule{"prohibited4", concat(prohibited4, one(&expr.Verdict{Kind: expr.VerdictReturn}))},
+		rule{"prohibited6", concat(prohibited6, one(&expr.Verdict{Kind: expr.VerdictReturn}))},
+	)
 	return append(rules,
 		rule{"refuse4", concat(isEther(unix.ETH_P_IP), refuse)},
 		rule{"refuse6", concat(isEther(unix.ETH_P_IPV6), refuse)},
 	)
+}
+
+// deliveredRules are for what an endpoint with a class was answered with when it
+// passed on a packet of another: it passes the answer on as well, with the address
+// of whom the other wanted. That goes to all on the bridge, in the endpoint's class,
+// and not to the host, which would route it without one.
+func deliveredRules(sets []rule) (rules []rule) {
+	for _, r := range sets {
+		if r.name != "refused" {
+			rules = append(rules, r)
+		}
+	}
+	drop := one(inIndex(reg32), &expr.Lookup{SourceRegister: reg32, SetName: "refused"}, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+	return append(rules, rule{"refuse4", concat(prohibited4, drop)}, rule{"refuse6", concat(prohibited6, drop)})
 }
 
 // element of a map or a set.
@@ -305,6 +345,7 @@ func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
 		}
 		if end != 0 {
 			t.add("source"+v, slices.Concat(index(end), addr.AsSlice()), nil, l.ID)
+			t.add("own"+v, slices.Concat(index(end), addr.AsSlice()), nil, l.ID)
 		}
 	}
 	for _, p := range l.Ports {
@@ -330,7 +371,9 @@ func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
 	for out, p := range l.Priorities {
 		t.add("bridged-prio", slices.Concat(index(end), ifname(out)), priority(p), l.ID)
 	}
-	h.sources = l.classifies()
+	if h.sources = l.classifies(); h.sources {
+		t.add("refused", index(end), nil, l.ID)
+	}
 	if ifb != 0 {
 		t.add("to-ifb", index(end), index(ifb), l.ID)
 		h.redirect = true
@@ -352,6 +395,10 @@ func (t *tables) wantedChains() map[chainName][]rule {
 	sources := chainName{nftables.TableFamilyNetdev, chainSources}
 	if rules, ok := chains[sources]; ok {
 		chains[sources] = sourceRules(rules)
+	}
+	toHost := chainName{nftables.TableFamilyBridge, chainToHost}
+	if rules, ok := chains[toHost]; ok {
+		chains[toHost] = deliveredRules(rules)
 	}
 	// An endpoint without an address has a class all the same.
 	for _, h := range t.hooks {
@@ -433,6 +480,8 @@ func (n *nft) chain(name chainName) *nftables.Chain {
 		base(nftables.ChainHookOutput, nftables.ChainPriorityMangle)
 	case chainBridged:
 		base(nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	case chainToHost:
+		base(nftables.ChainHookInput, nftables.ChainPriorityFilter)
 	}
 	return c
 }
