@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -25,7 +26,9 @@ const gather = 30 * time.Millisecond
 
 // watcher hears what the kernel says of links, qdiscs and tables.
 type watcher struct {
-	ports []func() (uint32, error) // of sockets whose changes are our own
+	// Of the sockets whose changes are our own.
+	tcPort  func() (uint32, error)
+	nftPort atomic.Uint32
 
 	mu     sync.Mutex
 	seen   seen
@@ -63,17 +66,16 @@ func (w *watcher) notePort(c *mdnetlink.Conn) error {
 			portErr = errors.Join(err, errors.New("not a netlink socket"))
 		}
 	})
-	w.ports = append(w.ports, func() (uint32, error) { return port, portErr })
+	w.nftPort.Store(port)
 	return errors.Join(err, portErr)
 }
 
 func (w *watcher) isOurs(port uint32) bool {
-	for _, f := range w.ports {
-		if p, err := f(); err == nil && p == port {
-			return true
-		}
+	if port == w.nftPort.Load() {
+		return true
 	}
-	return false
+	p, err := w.tcPort()
+	return err == nil && p == port
 }
 
 // wake has the loop look again when the next attempt is due.
