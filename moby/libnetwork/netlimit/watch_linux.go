@@ -70,13 +70,16 @@ func (w *watcher) notePort(c *mdnetlink.Conn) error {
 	return errors.Join(err, portErr)
 }
 
-func (w *watcher) isOurs(port uint32) bool {
-	if port == w.nftPort.Load() {
-		return true
-	}
-	p, err := w.tcPort()
-	return err == nil && p == port
+// isRead tells whether a message about a qdisc is the kernel's answer to what this
+// package asked: it goes to all. (A port is of one family, so another program may have
+// the number of our socket of nftables here.)
+func (w *watcher) isRead(m mdnetlink.Message) bool {
+	port, err := w.tcPort()
+	return err == nil && port == m.Header.PID
 }
+
+// isOurs tells the same of a change of tables.
+func (w *watcher) isOurs(m mdnetlink.Message) bool { return m.Header.PID == w.nftPort.Load() }
 
 // wake has the loop look again when the next attempt is due.
 func (w *watcher) wake() {
@@ -180,7 +183,7 @@ func (w *watcher) route(m mdnetlink.Message) {
 	i := int(int32(binary.NativeEndian.Uint32(m.Data[4:8])))
 	switch m.Header.Type {
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
-		if !w.isOurs(m.Header.PID) {
+		if !w.isRead(m) {
 			w.add(func(s *seen) { s.links[i] = true })
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -227,7 +230,7 @@ func (w *watcher) know(links []netlink.Link) {
 func (w *watcher) nftables(owner string) func(mdnetlink.Message) {
 	const tableAttr = 1 // in messages about all kinds of objects
 	return func(m mdnetlink.Message) {
-		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m.Header.PID) {
+		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m) {
 			return
 		}
 		ad, err := mdnetlink.NewAttributeDecoder(m.Data[4:])
