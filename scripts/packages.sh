@@ -16,6 +16,7 @@ packages=(
 	flex bison bc cpio libelf-dev         # the kernel
 	busybox-static e2fsprogs kmod         # the VM's root disk, the test image
 	iptables iproute2                     # dockerd's networks, on the host and in the VM
+	nftables                              # tests of networks look at dockerd's tables, and uninstall
 	lvm2                                  # a test of its volumes in the VM
 	btrfs-progs                           # tests of a data-root and of disks on btrfs
 	qemu-system-x86                       # the VM

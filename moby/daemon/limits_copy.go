@@ -188,13 +188,7 @@ func completeSet(ctr *container.Container) {
 		if slices.Contains(addedResources, name) {
 			continue
 		}
-		value := func(s resourceSet) any {
-			if name == restartPolicyName {
-				return s.RestartPolicy
-			}
-			return resourceValue(s.Resources, name)
-		}
-		now, before, after := value(currentSet(ctr)), value(old), value(target)
+		now, before, after := currentSet(ctr).get(name), old.get(name), target.get(name)
 		if name == restartPolicyName && target.Name == "" || reflect.DeepEqual(before, after) {
 			continue
 		}

@@ -643,14 +643,39 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	}
 	for _, ep := range eps {
 		err := daemon.setEndpoint(ctr, ep, netSettings(limits))
-		if isBack || err == nil {
-			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, errors.Join(err, daemon.net.limiter.Lost(ep.ID())))
+		refusal := netRefusal(update, err)
+		if refusal != nil && !isBack {
+			return fmt.Errorf("network %s: %w", ep.Network(), refusal)
 		}
-		if err != nil && !isBack {
-			return fmt.Errorf("network %s: %w", ep.Network(), err)
-		}
+		daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, errors.Join(err, daemon.net.limiter.Lost(ep.ID())))
 	}
 	return nil
+}
+
+// netRefusal is what err means for an update. What it does not name was lost before,
+// or is lost now: that is shown, and no reason to refuse the update.
+func netRefusal(update containertypes.Resources, err error) error {
+	var parts *netlimit.Error
+	if !errors.As(err, &parts) {
+		return err
+	}
+	var named containertypes.Resources
+	if parts.Ingress != nil {
+		named.NetIngressRate = update.NetIngressRate
+	}
+	if parts.Egress != nil {
+		named.NetEgressRate = update.NetEgressRate
+	}
+	if parts.Class != nil {
+		named.NetClassID, named.NetPriorities = update.NetClassID, update.NetPriorities
+	}
+	if !namesNet(named) {
+		return nil
+	}
+	if flags := limitFlags(netLimits(named)); flags != "" {
+		err = fmt.Errorf("%s cannot be enforced: %w", flags, err)
+	}
+	return err
 }
 
 // verifyNetApplied reads back what the runtime did of an update on cgroup v1.

@@ -54,6 +54,29 @@ func (s resourceSet) is(other resourceSet) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
+// get returns one of resourceNames.
+func (s resourceSet) get(name string) any {
+	if name == restartPolicyName {
+		return s.RestartPolicy
+	}
+	return resourceValue(s.Resources, name)
+}
+
+// changed is s with those fields of now that neither old nor target has: somebody else
+// has set them since.
+func (s resourceSet) changed(now, old, target resourceSet) resourceSet {
+	for _, name := range resourceNames {
+		switch value := now.get(name); {
+		case reflect.DeepEqual(value, old.get(name)) || reflect.DeepEqual(value, target.get(name)):
+		case name == restartPolicyName:
+			s.RestartPolicy = now.RestartPolicy
+		default:
+			_ = copyResource(&s.Resources, now.Resources, name)
+		}
+	}
+	return s
+}
+
 // firstResourcesVersion is that of a new container. It is stored with it, so that none
 // in a file says that another dockerd wrote it: see recoverLimits.
 const firstResourcesVersion = 1
@@ -359,8 +382,13 @@ func (daemon *Daemon) recoverUpdate(ctr *container.Container, alive bool) (stuck
 		// Another dockerd went on with this container. What it was told since
 		// counts, and the journal only says which files may be stale.
 		log.G(context.TODO()).WithField("container", ctr.ID).Warn("dropped an interrupted update: the container was changed since")
+		next := now
+		if now.is(old.changed(now, old, target)) {
+			// It was on its way back, which may be below what is used by now.
+			next = target.changed(now, old, target)
+		}
 		journal.Old, journal.RestartPolicy = now.Resources, now.RestartPolicy
-		journal.New, journal.NewRestartPolicy = &now.Resources, now.RestartPolicy
+		journal.New, journal.NewRestartPolicy = &next.Resources, next.RestartPolicy
 	}
 	forward, err := daemon.settle(ctr, *journal, alive)
 	if err != nil {

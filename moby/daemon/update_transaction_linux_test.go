@@ -252,6 +252,20 @@ func TestUpdateTransaction(t *testing.T) {
 		wantSet(t, c, newer, "no")
 		assert.Check(t, is.Equal(tsk.updates[0].Pids.Limit, int64(123)), "what is in force is not known")
 	})
+	t.Run("and another dockerd changed it since, as it was on its way back, which is no way any more", func(t *testing.T) {
+		d, c := stoppedContainer(t, old)
+		assert.NilError(t, writeJournal(c, updateJournal{Update: changed, Old: old, RestartPolicy: c.HostConfig.RestartPolicy, New: &changed, NewRestartPolicy: containertypes.RestartPolicy{Name: "always"}}))
+		assert.NilError(t, d.storeResources(c, setOf(containertypes.Resources{CPUShares: 300, PidsLimit: i64(50), CpusetCpus: "0"}, "no")))
+		failing(c).refuse = func(r *libcontainerdtypes.Resources) error {
+			if r.Pids != nil && r.Pids.Limit == 50 {
+				return errors.New("in use")
+			}
+			return nil
+		}
+		d.restoreUpdate(c, true)
+		wantSet(t, c, containertypes.Resources{CPUShares: 300, PidsLimit: i64(70), CpusetCpus: "0"}, "always")
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
+	})
 	t.Run("the machine went down in between", func(t *testing.T) {
 		for _, left := range []string{`{"Old":{"PidsLimit":5},"Boot":"another"}`, `{"Old":{"Pi`, ``} {
 			d, c := stoppedContainer(t, old)

@@ -48,6 +48,7 @@ var hostTools = []struct{ name, pkg string }{
 	{"xtables-legacy-multi", "iptables"},
 	{"ip", "iproute2"},
 	{"tc", "iproute2"},
+	{"nft", "nftables"},
 	{"lvm", "lvm2"},
 }
 

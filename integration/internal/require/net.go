@@ -30,7 +30,7 @@ func programs(names ...string) error {
 }
 
 func netRate() error {
-	if err := programs("ip", "tc", "iptables", "ip6tables"); err != nil {
+	if err := programs("ip", "tc", "nft", "iptables", "ip6tables"); err != nil {
 		return err
 	}
 	// Of a kernel with qdiscs; what else it lacks, dockerd has to say.

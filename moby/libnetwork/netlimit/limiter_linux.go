@@ -17,7 +17,6 @@ import (
 
 	"github.com/containerd/log"
 	"github.com/google/nftables"
-	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
@@ -81,23 +80,15 @@ func New(owner string) (*Limiter, error) {
 		ns.Close()
 		return nil, err
 	}
-	l.nft = nft{netns: int(ns), owner: owner}
 	l.watch = &watcher{}
-	l.nft.conn, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns)), nftables.WithSockOptions(l.watch.notePort, largeBuffers))
-	if err != nil {
+	l.nft = nft{netns: int(ns), owner: owner, option: l.watch.notePort}
+	if err := l.nft.open(); err != nil {
 		l.tc.Close()
 		ns.Close()
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
-	l.watch.ports = append(l.watch.ports, l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid)
+	l.watch.tcPort = l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid
 	return l, nil
-}
-
-// largeBuffers are for a transaction with the tables of all containers, and the
-// kernel's answer to each part of it.
-func largeBuffers(c *mdnetlink.Conn) error {
-	const size = 16 << 20
-	return errors.Join(c.SetReadBuffer(size), c.SetWriteBuffer(size))
 }
 
 func openTC(ns netns.NsHandle) (tc, error) {
@@ -413,8 +404,7 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 			lost.Egress = l.tc.checkTbf(ifb, e.Egress, end.Attrs().MTU)
 		}
 		if lost.Egress == nil {
-			lost.Egress = tables
-			if tables == nil {
+			if lost.Egress = tables; lost.Egress == nil {
 				lost.Egress = l.missing(e, should, chains, "to-ifb")
 			}
 		}
@@ -634,6 +624,7 @@ func (l *Limiter) sweepOthers(ends map[string]netlink.Link, links []netlink.Link
 		n := l.nft
 		n.owner = owner
 		is, err := n.read()
+		l.nft.conn = n.conn
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -656,6 +647,7 @@ func (l *Limiter) sweepOthers(ends map[string]netlink.Link, links []netlink.Link
 			}
 		}
 		_, err = n.change(is, should)
+		l.nft.conn = n.conn
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

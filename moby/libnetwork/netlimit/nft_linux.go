@@ -4,6 +4,7 @@ package netlimit
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/log"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -426,9 +428,36 @@ func (t *tables) uses(family nftables.TableFamily) bool {
 
 // nft changes the tables of one owner.
 type nft struct {
-	conn  *nftables.Conn
-	netns int
-	owner string
+	conn   *nftables.Conn
+	netns  int
+	owner  string
+	option nftables.SockOption // of its sockets
+}
+
+func (n *nft) open() error {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(n.option, largeBuffers))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	n.conn = conn
+	return nil
+}
+
+// reopen is for after an error: the answers that the library did not wait for would
+// be taken for those of what is asked next.
+func (n *nft) reopen() {
+	_ = n.conn.CloseLasting()
+	if err := n.open(); err != nil {
+		// The old one opens a socket for each thing that is asked.
+		log.G(context.TODO()).WithError(err).Warn("trying again")
+	}
+}
+
+// largeBuffers are for a transaction with the tables of all containers, and the
+// kernel's answer to each part of it.
+func largeBuffers(c *mdnetlink.Conn) error {
+	const size = 16 << 20
+	return errors.Join(c.SetReadBuffer(size), c.SetWriteBuffer(size))
 }
 
 // owners are those of all tables of this kind in the network namespace.
@@ -629,6 +658,7 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		return is, nil
 	}
 	if err := n.conn.Flush(); err != nil {
+		n.reopen()
 		return nil, err
 	}
 	now := newTables()
@@ -843,7 +873,11 @@ func (b *batch) send(ns int) error {
 // change of them interrupts it.
 func (n *nft) read() (is *tables, err error) {
 	for range 10 {
-		if is, err = n.readOnce(); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) {
+		if is, err = n.readOnce(); err == nil {
+			return is, nil
+		}
+		n.reopen()
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}

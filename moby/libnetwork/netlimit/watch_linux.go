@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -25,7 +26,9 @@ const gather = 30 * time.Millisecond
 
 // watcher hears what the kernel says of links, qdiscs and tables.
 type watcher struct {
-	ports []func() (uint32, error) // of sockets whose changes are our own
+	// Of the sockets whose changes are our own.
+	tcPort  func() (uint32, error)
+	nftPort atomic.Uint32
 
 	mu     sync.Mutex
 	seen   seen
@@ -63,18 +66,20 @@ func (w *watcher) notePort(c *mdnetlink.Conn) error {
 			portErr = errors.Join(err, errors.New("not a netlink socket"))
 		}
 	})
-	w.ports = append(w.ports, func() (uint32, error) { return port, portErr })
+	w.nftPort.Store(port)
 	return errors.Join(err, portErr)
 }
 
-func (w *watcher) isOurs(port uint32) bool {
-	for _, f := range w.ports {
-		if p, err := f(); err == nil && p == port {
-			return true
-		}
-	}
-	return false
+// isRead tells whether a message about a qdisc is the kernel's answer to what this
+// package asked: it goes to all. (A port is of one family, so another program may have
+// the number of our socket of nftables here.)
+func (w *watcher) isRead(m mdnetlink.Message) bool {
+	port, err := w.tcPort()
+	return err == nil && port == m.Header.PID
 }
+
+// isOurs tells the same of a change of tables.
+func (w *watcher) isOurs(m mdnetlink.Message) bool { return m.Header.PID == w.nftPort.Load() }
 
 // wake has the loop look again when the next attempt is due.
 func (w *watcher) wake() {
@@ -178,7 +183,7 @@ func (w *watcher) route(m mdnetlink.Message) {
 	i := int(int32(binary.NativeEndian.Uint32(m.Data[4:8])))
 	switch m.Header.Type {
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
-		if !w.isOurs(m.Header.PID) {
+		if !w.isRead(m) {
 			w.add(func(s *seen) { s.links[i] = true })
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -225,7 +230,7 @@ func (w *watcher) know(links []netlink.Link) {
 func (w *watcher) nftables(owner string) func(mdnetlink.Message) {
 	const tableAttr = 1 // in messages about all kinds of objects
 	return func(m mdnetlink.Message) {
-		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m.Header.PID) {
+		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m) {
 			return
 		}
 		ad, err := mdnetlink.NewAttributeDecoder(m.Data[4:])
