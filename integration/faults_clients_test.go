@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
@@ -24,23 +25,32 @@ const greedy = "while true; do if [ -e /ctl/grow ]; then [ -e /dev/shm/x ] || dd
 // clientSet is what one of two clients changes; the other changes the rest.
 type clientSet struct {
 	Memory, MemorySwap, PidsLimit int64
+	BlkioReadLimit                int64 `json:",omitempty"` // which upstream does not know
 	RestartPolicy                 struct{ Name string }
 }
 
 // Two clients update a container while dockerd or its runtime is killed, its restart
 // policy changes, and what it uses grows past the old limit as soon as that is raised.
 // Afterwards it has one whole set of each client, the one that it was told of if it
-// was told, and it was not killed to put a limit back.
+// was told, and it was not killed to put a limit back. That holds, too, if upstream's
+// dockerd was there in between, which drops our fields and may change its own.
 func TestUpdateFaultsWithTwoClients(t *testing.T) {
 	d := setup(t)
+	disk := rootDisk(t, d)
 	n, seed := killsOf(t, "CLIENT_KILLS")
 	t.Logf("%d faults, SEED=%d", n, seed)
 	random := rand.New(rand.NewPCG(seed, seed))
 	ctl := t.TempDir()
 	grow := filepath.Join(ctl, "grow")
-	t.Cleanup(func() { d.Restart(t) })
+	t.Cleanup(func() { d.Use(t, nil); d.Restart(t) })
 	d.Restart(t, sharedArgs("--live-restore")...)
 	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl", "busybox", "sh", "-c", greedy)
+	rate := func() int64 {
+		if disk == "" {
+			return 0
+		}
+		return mib + random.Int64N(1<<40)
+	}
 	pid := d.Inspect(t, "box").State.Pid
 	g := d.Cgroup(t, "box")
 	host := d.HostConfigFile(d.Inspect(t, "box").ID)
@@ -76,10 +86,41 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 		assert.NilError(t, err)
 		return n
 	}
-	forward := 0
+	version := func() (v uint64) {
+		t.Helper()
+		_, err := fmt.Sscan(d.Must(t, "inspect", "-f", "{{.ResourcesVersion}}", "box"), &v)
+		assert.NilError(t, err)
+		return v
+	}
+	// visit starts upstream's dockerd on the data for a while. It returns the shares
+	// that it was told to set, 0 for none.
+	visit := func() (shares int64) {
+		t.Helper()
+		d.Use(t, daemon.Stock)
+		d.StartAgain(t, sharedArgs("--live-restore")...)
+		if random.IntN(2) == 0 {
+			shares = 2000 + random.Int64N(1000)
+			d.Must(t, "update", fmt.Sprintf("--cpu-shares=%d", shares), "box")
+		}
+		d.Kill(t)
+		var known map[string]json.RawMessage
+		readJSON(t, host, &known)
+		assert.Check(t, known["BlkioReadLimit"] == nil, "upstream keeps it by itself")
+		d.Use(t, nil)
+		return shares
+	}
+	low := func() clientSet {
+		set := clientSet{Memory: 100 * mib, MemorySwap: 100 * mib, PidsLimit: 100 + random.Int64N(100), BlkioReadLimit: rate()}
+		set.RestartPolicy.Name = []string{"no", "always"}[random.IntN(2)]
+		return set
+	}
+	status, message := update(low())
+	assert.Equal(t, status, http.StatusOK, message)
+	forward, visits, visitUpdates := 0, 0, 0
 	for i := range n {
 		old, oldShares := saved()
-		want := clientSet{Memory: 400*mib + random.Int64N(100)*mib, PidsLimit: 200 + random.Int64N(1000)}
+		was := version()
+		want := clientSet{Memory: 400*mib + random.Int64N(100)*mib, PidsLimit: 200 + random.Int64N(1000), BlkioReadLimit: rate()}
 		want.MemorySwap = want.Memory
 		want.RestartPolicy.Name = []string{"no", "always"}[random.IntN(2)]
 		shares := 200 + random.Int64N(1000)
@@ -114,19 +155,27 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 		kind.during(t, d, d.Runtimes())
 		a, b := <-answers[0], <-answers[1]
 		time.Sleep(time.Duration(random.Int64N(int64(200 * time.Millisecond)))) // it grows, or not yet
+		what := fmt.Sprintf("fault %d, %s, answers %+v %+v", i, kind.name, a, b)
+		var byUpstream int64
 		if kind.after != nil {
+			if require.Has("stock") && random.IntN(2) == 0 {
+				byUpstream = visit()
+				what += fmt.Sprintf(", upstream's dockerd in between (shares %d)", byUpstream)
+				visits++
+			}
 			kind.after(t, d)
 		}
 		close(stop)
 		<-stopped
 
-		what := fmt.Sprintf("fault %d, %s, answers %+v %+v", i, kind.name, a, b)
 		state := d.Inspect(t, "box").State
 		assert.Assert(t, state.Running && state.Pid == pid, "%s: the container was killed: %+v", what, state)
 		assert.Equal(t, d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box"), "null", what)
-		s := agree(t, d, "box", false, "")
+		s := agree(t, d, "box", false, disk)
 		got, gotShares := saved()
-		assert.Equal(t, s, settings{pids: got.PidsLimit, memory: got.Memory}, what)
+		assert.Equal(t, s, settings{pids: got.PidsLimit, memory: got.Memory, disk: got.BlkioReadLimit}, what)
+		shows := version()
+		assert.Assert(t, shows > was || shows == was && got == old && gotShares == oldShares, "%s: version %d after %d", what, shows, was)
 		assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "box"), got.RestartPolicy.Name, what)
 		switch {
 		case a.status == http.StatusOK:
@@ -137,6 +186,9 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 			assert.Equal(t, got, want, what)
 		}
 		switch {
+		case byUpstream != 0:
+			assert.Equal(t, gotShares, byUpstream, what)
+			visitUpdates++
 		case b.status == http.StatusOK:
 			assert.Equal(t, gotShares, shares, what)
 		case b.status != 0:
@@ -160,12 +212,10 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 			}
 			return nil
 		})
-		low := clientSet{Memory: 100 * mib, MemorySwap: 100 * mib, PidsLimit: 100 + random.Int64N(100)}
-		low.RestartPolicy.Name = []string{"no", "always"}[random.IntN(2)]
-		status, message := update(low)
+		status, message := update(low())
 		assert.Equal(t, status, http.StatusOK, "%s; and then: %s", what, message)
 	}
-	t.Logf("%d times the new set although nobody was told so", forward)
+	t.Logf("%d times the new set although nobody was told so; %d times upstream's dockerd in between, which changed shares %d times", forward, visits, visitUpdates)
 
 	// The policy of the last set is the one that is acted by.
 	got, _ := saved()

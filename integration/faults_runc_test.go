@@ -18,7 +18,13 @@ import (
 // function that it returns is called.
 func holdRuntime(t *testing.T, d *daemon.Daemon, name string) (letGo func()) {
 	t.Helper()
-	dir, err := os.Open(filepath.Dir(d.StateFile(d.Inspect(t, name).ID)))
+	return holdState(t, filepath.Dir(d.StateFile(d.Inspect(t, name).ID)))
+}
+
+// holdState is holdRuntime for who knows the container's state folder.
+func holdState(t *testing.T, path string) (letGo func()) {
+	t.Helper()
+	dir, err := os.Open(path)
 	assert.NilError(t, err)
 	assert.NilError(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
 	return func() { _ = dir.Close() }

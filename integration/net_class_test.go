@@ -499,6 +499,15 @@ func (h netHost) comes(t *testing.T, name string) {
 	h.Must(t, "ip", "link", "set", name, "up")
 }
 
+// rename takes an interface down for it where the kernel says that it must be.
+func (h netHost) rename(t *testing.T, from, to string) {
+	t.Helper()
+	if _, err := h.Run("ip", "link", "set", from, "name", to); err != nil {
+		h.Must(t, "ip", "link", "set", from, "down")
+		h.Must(t, "ip", "link", "set", from, "name", to, "up")
+	}
+}
+
 const second4 = "198.51.100.2"
 
 func wantInForce(t *testing.T, d *daemon.Daemon, name string) {
@@ -553,9 +562,9 @@ func netPriorityOfAMissingInterface(t *testing.T, h netHost, d *daemon.Daemon, a
 	h.comes(t, name)
 	works("10:3")
 	// Somebody else gets its name.
-	h.Must(t, "ip", "link", "set", name, "name", "was0")
+	h.rename(t, name, "was0")
 	wantLost(t, d, "c1", lost...)
-	h.Must(t, "ip", "link", "set", "was0", "name", name)
+	h.rename(t, "was0", name)
 	works("10:3")
 
 	// It is not there at a start by hand, nor at an update of this very limit.

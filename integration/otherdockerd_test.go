@@ -5,7 +5,9 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +40,17 @@ func TestLimitsSurviveAStockDockerd(t *testing.T) {
 	for _, name := range []string{"runs", "stopped", "lifted", "changed"} {
 		d.Must(t, append(append([]string{"run", "-d", "--name=" + name}, limits...), "busybox", "sleep", "600")...)
 	}
+	// One without limits of ours, updated and not.
+	version := func() (v uint64) {
+		t.Helper()
+		_, err := fmt.Sscan(d.Must(t, "inspect", "-f", "{{.ResourcesVersion}}", "none"), &v)
+		assert.NilError(t, err)
+		return v
+	}
+	d.Must(t, "run", "-d", "--name=none", "busybox", "sleep", "600")
+	held := []uint64{version()}
+	d.Must(t, "update", "--cpu-shares=200", "none")
+	held = append(held, version())
 	d.Must(t, "stop", "-t", "0", "stopped")
 	d.Must(t, "update", "--blkio-read-limit=-1", "--net-classid=0", "--net-egress-rate=-1", "--net-ingress-rate=-1", "lifted")
 	names := []string{"BlkioReadLimit", "NetClassID", "NetEgressRate", "NetIngressRate"}
@@ -67,7 +80,13 @@ func TestLimitsSurviveAStockDockerd(t *testing.T) {
 	d.Must(t, "update", "--cpu-shares=300", "runs")
 	d.Must(t, "update", "--cpu-shares=300", "stopped")
 	d.Must(t, "restart", "-t", "0", "changed") // and has no limits until ours is back
+	d.Must(t, "update", "--cpu-shares=300", "none")
 	become(nil)
+	assert.Check(t, !slices.Contains(held, version()), "version %d again, of %v", version(), held)
+	for _, v := range held {
+		r := d.API(t, http.MethodPost, fmt.Sprintf("/containers/none/update?version=%d", v), `{"CpuShares":400}`)
+		assert.Check(t, is.Equal(r.Status, http.StatusConflict), "version %d: %s", v, r.Body)
+	}
 
 	for name, want := range before {
 		assert.Check(t, is.Equal(has(name), want), name)

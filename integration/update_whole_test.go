@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -83,29 +85,40 @@ func TestUpdateThatFailsKeepsTheRestartPolicy(t *testing.T) {
 func TestModresourcesLeavesWhatAnotherClientSet(t *testing.T) {
 	d := setup(t)
 	for _, name := range []string{"a1", "a2"} {
-		d.Must(t, "run", "-d", "--name="+name, "--memory=400m", "--memory-swap=400m", "busybox", "sleep", "600")
+		d.Must(t, "run", "-d", "--name="+name, "--memory=400m", "--memory-swap=400m", "--cpu-period=100000", "--cpu-quota=80000", "busybox", "sleep", "600")
 	}
+	burst := "cpu.cfs_burst_us"
+	if require.Has("v2") {
+		burst = "cpu.max.burst"
+	}
+	dir, err := d.Cgroup(t, "a2").Dir("cpu")
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, burst), []byte("60000"), 0)) // no quota may be below it
 	letGo := holdRuntime(t, d, "a2")
 	var r daemon.Result
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
-		r = d.Docker(t, "modresources", "--cpu-shares=512", "--memory=100m", "a1", "a2")
+		r = d.Docker(t, "modresources", "--cpu-quota=50000", "--memory=100m", "a1", "a2")
 	}()
 	until(t, func() error {
-		if got := d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}}", "a1"); got != "512" {
-			return fmt.Errorf("cpu shares of a1: %s", got)
+		got, err := d.Cgroup(t, "a1").Read("memory.max")
+		if err == nil && got != "104857600" {
+			err = fmt.Errorf("memory of a1: %s", got)
 		}
-		return nil
+		return err
 	})
-	d.Must(t, "update", "--pids-limit=77", "--restart=always", "a1")
-	d.KillRuntime()
+	// Earlier builds let it wait for a2, and still did it first.
+	other := later(d, "/containers/a1/update", `{"PidsLimit":77,"RestartPolicy":{"Name":"always"}}`)
+	time.Sleep(time.Second)
 	letGo()
+	o := <-other
+	assert.Equal(t, o.Status, http.StatusOK, "%s", o.Body)
 	wg.Wait()
 	assert.Check(t, r.Code != 0)
 	wantWords(t, r.Stderr, "put back to the old values: a1")
-	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.CpuShares}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}", "a1"), "0 419430400 77 always")
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.CpuQuota}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}", "a1"), "80000 419430400 77 always")
 	d.Cgroup(t, "a1").Want(t, "pids.max", "77")
 	d.Cgroup(t, "a1").Want(t, "memory.max", "419430400")
 }
@@ -184,6 +197,50 @@ func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
 	d.Must(t, "update", "--cpu-shares=300", "box")
 	_, err := os.Stat(journal)
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// It grows between dockerd's look at what it uses and the runtime's write.
+func TestUpdateInterruptedLooksRightBeforeItLowers(t *testing.T) {
+	d := setup(t)
+	d.Restart(t, sharedArgs("--live-restore")...)
+	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.Must(t, "run", "-d", "--name=box", "--memory=400m", "--memory-swap=400m", "--shm-size=300m", "busybox", "sh", "-c", growing)
+	waitFor(t, d, "box", "/grown")
+	pid := d.Inspect(t, "box").State.Pid
+	update := func(body string) lateAnswer { return later(d, "/containers/box/update", body) }
+
+	// The journal of an update that raises, put back as if dockerd had died after it.
+	r := <-update(`{"Memory":104857600,"MemorySwap":104857600}`)
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	g := d.Cgroup(t, "box")
+	journal := filepath.Join(filepath.Dir(d.HostConfigFile(d.Inspect(t, "box").ID)), "update.pending.json")
+	letGo := holdRuntime(t, d, "box")
+	done := update(`{"Memory":419430400,"MemorySwap":419430400}`)
+	waitForRuntime(t, d)
+	var pending []byte
+	until(t, func() (err error) { pending, err = os.ReadFile(journal); return err })
+	letGo()
+	r = <-done
+	assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
+	d.Kill(t)
+	assert.NilError(t, os.WriteFile(journal, pending, 0o600))
+
+	letGo = holdState(t, filepath.Dir(d.StateFile(filepath.Base(filepath.Dir(journal)))))
+	defer letGo()
+	d.StartAgain(t, sharedArgs("--live-restore")...) // It goes on without waiting for the runtime.
+	waitForRuntime(t, d)
+	d.Must(t, "exec", "box", "sh", "-c", "echo 150 > /grow")
+	waitFor(t, d, "box", "/grew")
+	letGo()
+	until(t, func() error {
+		if s := d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box"); s != "null" {
+			return errors.New(s)
+		}
+		return nil
+	})
+	assert.Equal(t, d.Inspect(t, "box").State.Pid, pid)
+	assert.Check(t, is.Equal(d.Must(t, "inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}} {{.HostConfig.Memory}}", "box"), "true false 419430400"))
+	g.Want(t, "memory.max", "419430400")
 }
 
 // A value that can go neither way blocks no other, is shown, and put back when it can.

@@ -90,10 +90,18 @@ func setUpdate(c *libcontainer.Updatable, config configs.Config, r *specs.LinuxR
 		copyPart(change, next)
 		undo := &cgroups.Resources{SkipDevices: true, SkipFreezeOnSet: next.SkipFreezeOnSet}
 		copyPart(undo, saved)
+		undo.MemoryCheckBeforeUpdate = lowersMemory(next, undo)
 		back = append(back, undo)
 	}
 	forgetLifted(next)
 	return c.Update(config, change, back)
+}
+
+// lowersMemory tells whether to goes below from, as an undo does that comes after memory
+// was raised: by then more may be in use. Cgroup v1 refuses it, v2 would kill; so there
+// it is looked at right before. An undo that lowers nothing must not be held up by it.
+func lowersMemory(from, to *cgroups.Resources) bool {
+	return to.Memory > 0 && (from.Memory < 0 || from.Memory > to.Memory)
 }
 
 // keepUnnamed restores the fields that update overwrites with "unset" when they

@@ -459,6 +459,32 @@ func TestRollbackV2(t *testing.T) {
 	checkFiles(t, dir, before)
 }
 
+// Cgroup v2 would kill where v1 refuses: memory was raised, and is used by now.
+func TestRollbackV2BelowUse(t *testing.T) {
+	fakeCgroups(t)
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"memory.max": "134217728", "memory.current": "100000000", "cgroup.controllers": "memory"})
+	m, err := fs2.NewManager(&cgroups.Cgroup{Resources: &cgroups.Resources{}}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raised, undo := &cgroups.Resources{Memory: 1 << 27, SkipDevices: true}, &cgroups.Resources{Memory: 1 << 26, SkipDevices: true}
+	undo.MemoryCheckBeforeUpdate = lowersMemory(raised, undo)
+	if err := m.Set(undo); err == nil || !strings.Contains(err.Error(), "rejecting memory limit") {
+		t.Errorf("got error %v", err)
+	}
+	checkFiles(t, dir, map[string]string{"memory.max": "134217728"})
+
+	for _, tc := range []struct {
+		from, to int64
+		want     bool
+	}{{200, 100, true}, {-1, 100, true}, {100, 100, false}, {50, 100, false}, {100, -1, false}, {100, 0, false}, {0, 100, false}} {
+		if got := lowersMemory(&cgroups.Resources{Memory: tc.from}, &cgroups.Resources{Memory: tc.to}); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+}
+
 // Of unified, too, only what is named is written; but an old key comes back if
 // the typed resource that took its place fails.
 func TestNamedPartsV2(t *testing.T) {

@@ -214,6 +214,23 @@ func readThrottleFiles(dir string, v2 bool) (got throttles, _ error) {
 	return got, nil
 }
 
+// forget makes change send all rates that update names: a runtime that died between the
+// kernel's files and its own has them otherwise there, and would put those back some day.
+func (is throttles) forget(update containertypes.Resources, want throttles, disks []blkiodisk.Disk) {
+	const unknown = 0 // no rate
+	for i, kind := range throttleKinds {
+		if kind.rate(update) == nil && kind.devices(update) == nil {
+			continue
+		}
+		for _, d := range disks {
+			is[i][d] = unknown
+		}
+		for d := range want[i] {
+			is[i][d] = unknown
+		}
+	}
+}
+
 // change adds to b what makes want of what is there.
 func (want throttles) change(is throttles, b *specs.LinuxBlockIO) {
 	for i, kind := range throttleKinds {
@@ -268,7 +285,7 @@ func (want throttles) differ(is throttles, v2 bool, exists func(blkiodisk.Disk) 
 //
 // update is what was asked for. If it does not name a rate, what stands in the
 // way of one must not stand in the way of the update: a disk may be gone. Nor
-// must that keep an update from being taken back (isBack).
+// must that keep an update from being rolled back (isBack).
 func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, isBack bool) (verify func() error, _ error) {
 	nothing := func() error { return nil }
 	if err := weightUpdate(ctr.ID, pid, r, update); err != nil && !isBack {
@@ -279,9 +296,9 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 		return nothing, nil
 	}
 	if limitFlags(blkioLimits(full)) != "" {
-		daemon.watchDisks(ctr, pid)
+		daemon.watchDisks(ctr, pid, full)
 	}
-	want, h, err := daemon.planThrottles(ctr, pid, r, update, full, named && !isBack)
+	want, h, err := daemon.planThrottles(ctr, pid, r, update, full, named && !isBack, isBack)
 	if err == nil {
 		return func() error {
 			return daemon.verifyThrottles(ctr.ID, pid, want, h)
@@ -307,8 +324,9 @@ func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blk
 
 // planThrottles puts into r what takes the disks of a running container to the rates
 // of full. update has the rates that somebody asked to change, strict is whether an obstacle
-// is an error and not a reason to leave a disk as it is.
-func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, strict bool) (want throttles, _ *blkiodisk.Host, _ error) {
+// is an error and not a reason to leave a disk as it is. With again, what update names is
+// sent even if the kernel has it.
+func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, strict, again bool) (want throttles, _ *blkiodisk.Host, _ error) {
 	h, covered, err := daemon.reach(ctr, pid)
 	if err != nil {
 		return want, nil, err
@@ -331,6 +349,9 @@ func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcon
 	want.keep(is, free, full, update, errs, h.Exists)
 	if r.BlockIO == nil {
 		r.BlockIO = &specs.LinuxBlockIO{}
+	}
+	if again {
+		is.forget(update, want, covered.disks)
 	}
 	want.change(is, r.BlockIO)
 	return want, h, nil

@@ -99,6 +99,16 @@ func TestChangeThrottles(t *testing.T) {
 	_, ok := want[2][sda]
 	assert.Check(t, !ok, "what is wanted must not change")
 
+	// A runtime that died in between may have other rates than the kernel.
+	b = specs.LinuxBlockIO{}
+	kernel := throttles{{sda: 5, sdb: 6}, {sda: 7}, {}, {}}
+	kernel.forget(containertypes.Resources{BlkioReadLimit: i64(5), BlkioReadIOpsLimit: i64(-1)}, want, []blkiodisk.Disk{sda})
+	want.change(kernel, &b)
+	assert.Check(t, is.DeepEqual(b, specs.LinuxBlockIO{
+		ThrottleReadBpsDevice:  []specs.LinuxThrottleDevice{entry(sda, 5), entry(sdb, 6)},
+		ThrottleReadIOPSDevice: []specs.LinuxThrottleDevice{entry(sda, math.MaxUint64)},
+	}))
+
 	all := func(blkiodisk.Disk) bool { return true }
 	assert.Check(t, want.differ(want, false, all))
 	assert.Check(t, is.ErrorContains(want.differ(throttles{{sda: 5, sdb: 9}, {sda: 7}, {}, {}}, false, all), "read_bps_device of 8:16 is 9, want 6"))

@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/blkiodisk"
@@ -53,16 +53,36 @@ type watchedDisks struct {
 	changed         chan struct{}
 }
 
-// watchDisks looks after the disks of a running container until it ends.
-func (daemon *Daemon) watchDisks(ctr *container.Container, pid int) {
+// Replaced by tests.
+var (
+	pidfdOpen = unix.PidfdOpen
+	epollWait = unix.EpollWait
+)
+
+// watchDisks looks after the disks of a running container, which has the limits of full,
+// until it ends. If it cannot, that is shown and tried again.
+func (daemon *Daemon) watchDisks(ctr *container.Container, pid int, full containertypes.Resources) {
 	if err := daemon.addDiskWatch(ctr, pid); err != nil {
-		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("disks that come to the container later are limited by its next update only")
+		daemon.noteLost(ctr, lostDisks(ctr), reasonsFor(blkioLimits(full), err))
 	}
 }
 
+func lostDisks(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "blkio"} }
+
+// errNoWatch says what it means that disks are not watched.
+func errNoWatch(err error) error {
+	return fmt.Errorf("on disks that come to the container from now on: they cannot be watched: %w", err)
+}
+
+// addDiskWatch does nothing for a process that has ended, or that is watched.
 func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error) {
 	diskWatch.Lock()
 	defer diskWatch.Unlock()
+	defer func() {
+		if err != nil {
+			err = errNoWatch(err)
+		}
+	}()
 	if w := diskWatch.byID[ctr.ID]; w != nil {
 		if w.pid == pid {
 			return nil
@@ -70,17 +90,9 @@ func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error
 		w.close()
 	}
 	if diskWatch.byID == nil {
-		if diskWatch.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		if err := startDiskWatch(); err != nil {
 			return err
 		}
-		if diskWatch.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-			return err
-		}
-		if err := unix.EpollCtl(diskWatch.epoll, unix.EPOLL_CTL_ADD, diskWatch.wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(diskWatch.wake)}); err != nil {
-			return err
-		}
-		diskWatch.byID = map[string]*watchedDisks{}
-		go waitForDisks(diskWatch.epoll)
 	}
 	w := &watchedDisks{daemon: daemon, ctr: ctr, pid: pid, process: -1, mounts: -1, changed: make(chan struct{}, 1)}
 	defer func() {
@@ -88,11 +100,17 @@ func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error
 			w.close()
 		}
 	}()
-	if w.process, err = unix.PidfdOpen(pid, 0); err != nil {
+	if w.process, err = pidfdOpen(pid, 0); errors.Is(err, unix.ESRCH) {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("pidfd_open: %w", err)
 	}
-	if w.mounts, err = unix.Open(fmt.Sprintf("/proc/%d/mountinfo", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		return err
+	mounts := fmt.Sprintf("/proc/%d/mountinfo", pid)
+	if w.mounts, err = unix.Open(mounts, unix.O_RDONLY|unix.O_CLOEXEC, 0); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		w.close()
+		return nil // EINVAL: it has ended and is not waited for yet.
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", mounts, err)
 	}
 	for fd, events := range map[int]uint32{w.process: unix.EPOLLIN, w.mounts: unix.EPOLLPRI} {
 		if err := unix.EpollCtl(diskWatch.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
@@ -102,6 +120,50 @@ func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error
 	diskWatch.byID[ctr.ID] = w
 	go w.run()
 	return nil
+}
+
+// startDiskWatch is called with the lock of diskWatch held.
+func startDiskWatch() (err error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Close(epoll)
+		}
+	}()
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(wake)}); err != nil {
+		_ = unix.Close(wake)
+		return fmt.Errorf("epoll: %w", err)
+	}
+	diskWatch.epoll, diskWatch.wake, diskWatch.byID = epoll, wake, map[string]*watchedDisks{}
+	go waitForDisks(epoll)
+	return nil
+}
+
+// stopDiskWatch is for an epoll that fails: what was watched is shown, and the next
+// attempt starts anew.
+func stopDiskWatch(err error) {
+	diskWatch.Lock()
+	lost := slices.Collect(maps.Values(diskWatch.byID))
+	for _, w := range lost {
+		w.close()
+	}
+	diskWatch.byID = nil
+	_ = unix.Close(diskWatch.wake)
+	_ = unix.Close(diskWatch.epoll)
+	diskWatch.Unlock()
+	for _, w := range lost {
+		w.ctr.Lock()
+		limits := blkioLimits(w.ctr.HostConfig.Resources)
+		w.ctr.Unlock()
+		w.daemon.noteLost(w.ctr, lostDisks(w.ctr), reasonsFor(limits, errNoWatch(err)))
+	}
 }
 
 // close is called with the lock of diskWatch held.
@@ -126,7 +188,8 @@ func (w *watchedDisks) tell() {
 	}
 }
 
-// waitForDisks never ends: there is one, and it sleeps while nothing changes.
+// waitForDisks does not end unless it fails: there is one, and it sleeps while nothing
+// changes.
 func waitForDisks(epoll int) {
 	events := make([]unix.EpollEvent, 64)
 	var known []blkiodisk.Disk
@@ -138,10 +201,11 @@ func waitForDisks(epoll int) {
 				timeout = int(diskLook / time.Millisecond)
 			}
 		}
+		wait := epollWait
 		diskWatch.Unlock()
-		n, err := unix.EpollWait(epoll, events, timeout)
+		n, err := wait(epoll, events, timeout)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			log.G(context.TODO()).WithError(err).Error("disks that come to running containers are not seen any more")
+			stopDiskWatch(fmt.Errorf("epoll_wait: %w", err))
 			return
 		}
 		var came bool
@@ -177,8 +241,8 @@ func (daemon *Daemon) lookAtDisks(ctr *container.Container) {
 	daemon.applyDisks(ctr)
 }
 
-// applyDisks puts the rates of a container in force on all disks that it reaches now,
-// if it runs, and notes what came of it.
+// applyDisks puts the rates of a container in force on all disks that it reaches now, and
+// sees to it that it is watched, if it runs, and notes what came of it.
 func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
 	ctr.Lock()
 	tsk, err := ctr.GetRunningTask()
@@ -188,8 +252,9 @@ func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
 	if err != nil || limitFlags(limits) == "" {
 		return nil
 	}
-	on := lostOn{container: ctr.ID, kind: "blkio"}
-	if err := daemon.limitNewDisks(ctr, tsk, full); err != nil && !hasEnded(context.TODO(), tsk) {
+	on := lostDisks(ctr)
+	err = errors.Join(daemon.addDiskWatch(ctr, int(tsk.Pid())), daemon.limitNewDisks(ctr, tsk, full))
+	if err != nil && !hasEnded(context.TODO(), tsk) {
 		daemon.noteLost(ctr, on, reasonsFor(limits, err))
 	} else {
 		daemon.noteHolds(ctr, on)
@@ -199,7 +264,7 @@ func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
 
 func (daemon *Daemon) limitNewDisks(ctr *container.Container, tsk libcontainerdtypes.Task, full containertypes.Resources) error {
 	var r libcontainerdtypes.Resources
-	want, h, err := daemon.planThrottles(ctr, int(tsk.Pid()), &r, containertypes.Resources{}, full, false)
+	want, h, err := daemon.planThrottles(ctr, int(tsk.Pid()), &r, containertypes.Resources{}, full, false, false)
 	if err != nil {
 		return err
 	}
@@ -227,10 +292,9 @@ func noteAnyDisk(id string, anyDisk bool) {
 func (daemon *Daemon) restoreDisks(containers map[string]*container.Container) {
 	for _, ctr := range containers {
 		ctr.Lock()
-		running, pid, limited := ctr.State.Running, ctr.State.Pid, limitFlags(blkioLimits(ctr.HostConfig.Resources)) != ""
+		running, limited := ctr.State.Running, limitFlags(blkioLimits(ctr.HostConfig.Resources)) != ""
 		ctr.Unlock()
 		if running && limited {
-			daemon.watchDisks(ctr, pid)
 			go daemon.lookAtDisks(ctr)
 		}
 	}

@@ -29,8 +29,16 @@ const (
 	actionLimitRestored events.Action = "limit_restored"
 )
 
-// retryLostAfter is replaced by tests.
+// The first attempt comes after retryLostAfter, each further one after twice as long,
+// until nothing of the container is lost any more. Tests replace it.
 var retryLostAfter = 10 * time.Second
+
+const retryLostLast = 5 * time.Minute
+
+type lostRetry struct {
+	due   bool
+	delay time.Duration // of the last attempt
+}
 
 // lostOn is where limits are not in force.
 type lostOn struct {
@@ -51,8 +59,8 @@ var reapplyKinds = map[string]func(*Daemon, *container.Container) map[lostOn]boo
 var lostLimits = struct {
 	sync.Mutex
 	reasons map[lostOn]map[string]string
-	retries map[string]bool // by container
-}{reasons: map[lostOn]map[string]string{}, retries: map[string]bool{}}
+	retries map[string]lostRetry // by container
+}{reasons: map[lostOn]map[string]string{}, retries: map[string]lostRetry{}}
 
 // lostOf returns what is lost of one container, or of all ("").
 func lostOf(containerID string) map[lostOn]map[string]string {
@@ -70,9 +78,10 @@ func (daemon *Daemon) noteLost(ctr *container.Container, on lostOn, now map[stri
 	lostLimits.Lock()
 	before := lostLimits.reasons[on]
 	lostLimits.reasons[on] = now
-	if !lostLimits.retries[ctr.ID] {
-		lostLimits.retries[ctr.ID] = true
-		time.AfterFunc(retryLostAfter, func() { daemon.retryLost(ctr.ID) })
+	if r := lostLimits.retries[ctr.ID]; !r.due {
+		r = lostRetry{due: true, delay: min(max(2*r.delay, retryLostAfter), max(retryLostLast, retryLostAfter))}
+		lostLimits.retries[ctr.ID] = r
+		time.AfterFunc(r.delay, func() { daemon.retryLost(ctr.ID) })
 	}
 	lostLimits.Unlock()
 	daemon.tellLost(ctr, on, before, now)
@@ -118,9 +127,18 @@ func (daemon *Daemon) tellLost(ctr *container.Container, on lostOn, before, now 
 func (daemon *Daemon) retryLost(containerID string) {
 	defer lockUpdates(containerID)()
 	lostLimits.Lock()
-	delete(lostLimits.retries, containerID)
+	r := lostLimits.retries[containerID]
+	r.due = false
+	lostLimits.retries[containerID] = r
 	lostLimits.Unlock()
 	daemon.reapplyLost(containerID)
+	if len(lostOf(containerID)) == 0 {
+		lostLimits.Lock()
+		defer lostLimits.Unlock()
+		if !lostLimits.retries[containerID].due {
+			delete(lostLimits.retries, containerID)
+		}
+	}
 }
 
 // reapplyLost tries once more to put in force what is lost of a container, and
@@ -168,14 +186,26 @@ func (daemon *Daemon) limitsNotInForce(ctr *container.Container) (lines []string
 
 // lostWarnings is for `docker info`.
 func (daemon *Daemon) lostWarnings() []string {
-	names := map[string]bool{}
+	names, uncopied := map[string]bool{}, map[string]bool{}
 	for on := range lostOf("") {
-		if ctr := daemon.containers.Get(on.container); ctr != nil && len(daemon.limitsNotInForce(ctr)) > 0 {
-			names[strings.TrimPrefix(ctr.Name, "/")] = true
+		ctr := daemon.containers.Get(on.container)
+		if ctr == nil {
+			continue
+		}
+		name := strings.TrimPrefix(ctr.Name, "/")
+		if on.kind == "copy" {
+			uncopied[name] = true
+		}
+		if len(daemon.limitsNotInForce(ctr)) > 0 {
+			names[name] = true
 		}
 	}
-	if len(names) == 0 {
-		return nil
+	var warnings []string
+	if len(names) > 0 {
+		warnings = append(warnings, fmt.Sprintf("WARNING: limits are not in force; see LimitsNotInForce of docker inspect: %s", strings.Join(slices.Sorted(maps.Keys(names)), ", ")))
 	}
-	return []string{fmt.Sprintf("WARNING: limits are not in force; see LimitsNotInForce of docker inspect: %s", strings.Join(slices.Sorted(maps.Keys(names)), ", "))}
+	if len(uncopied) > 0 {
+		warnings = append(warnings, fmt.Sprintf("WARNING: limits are lost if upstream's dockerd is started on this data, as %s cannot be written: %s", limitsCopyFile, strings.Join(slices.Sorted(maps.Keys(uncopied)), ", ")))
+	}
+	return warnings
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/containerd/log"
@@ -23,8 +25,8 @@ import (
 // without the fields that it does not know. So they are kept a second time, in a file
 // that it leaves alone, and that goes with the container's folder. What hostconfig.json
 // has always counts; the copy does only for a container that has none of the fields, nor
-// the ResourcesVersion that this dockerd writes with each change: a limit that was taken
-// off does not come back.
+// the ResourcesVersion that this dockerd gives each container and raises with each change:
+// a limit that was taken off does not come back.
 
 // limitsCopyFile is in the container's folder, if it has any of the added fields.
 const limitsCopyFile = "limits.json"
@@ -113,67 +115,139 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 	if ctr.HostConfig == nil {
 		return
 	}
-	if ctr.HostConfig.ResourcesVersion == 0 && !namesAny(added(ctr.HostConfig.Resources)) {
-		c, err := readLimitsCopy(ctr)
-		if err != nil {
-			logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
-			return
-		}
-		if c == nil {
-			return
-		}
-		attributes := map[string]string{}
-		for name, value := range c.Limits {
-			attributes[name] = string(value)
-		}
-		// Past every version that a client may have seen.
+	if ctr.HostConfig.ResourcesVersion == 0 {
+		// Another dockerd wrote this, and may have changed anything. The version is past
+		// every one that a client may have seen: a container is not changed a thousand
+		// times a second.
 		ctr.HostConfig.ResourcesVersion = uint64(time.Now().UnixMilli())
-		logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
-		daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
+		if !namesAny(added(ctr.HostConfig.Resources)) && !daemon.recoverDropped(ctr) {
+			return
+		}
 	}
 	if err := storeLimitsCopy(ctr); err != nil {
 		logger.WithError(err).Warnf("cannot write %s", limitsCopyFile)
+		daemon.noteLost(ctr, lostCopy(ctr), nil)
 	}
 }
 
-// readLimitsCopy puts the copy's fields into the container's HostConfig. It returns nil
-// if there is none.
-func readLimitsCopy(ctr *container.Container) (*limitsCopy, error) {
+// lostCopy is no limit that is not in force, but one that may be lost some day.
+func lostCopy(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "copy"} }
+
+func init() {
+	reapplyKinds["copy"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
+		ctr.Lock()
+		err := storeLimitsCopy(ctr)
+		ctr.Unlock()
+		if err == nil {
+			log.G(context.TODO()).WithField("container", ctr.ID).Infof("%s is written", limitsCopyFile)
+			return nil
+		}
+		daemon.noteLost(ctr, lostCopy(ctr), nil) // and once more
+		return map[lostOn]bool{lostCopy(ctr): true}
+	}
+}
+
+// recoverDropped puts the limits that another dockerd has dropped back into the container's
+// HostConfig, and says so. It returns false if the copy is not to be used.
+func (daemon *Daemon) recoverDropped(ctr *container.Container) bool {
+	logger := log.G(context.TODO()).WithField("container", ctr.ID)
+	if err := readLimitsCopy(ctr); err != nil {
+		logger.WithError(err).Warnf("%s is not used", limitsCopyFile)
+		return false
+	}
+	completeSet(ctr)
+	limits := added(ctr.HostConfig.Resources)
+	if !namesAny(limits) {
+		return true
+	}
+	attributes := map[string]string{}
+	for _, name := range addedResources {
+		if namesResource(limits, name) {
+			if value, err := json.Marshal(resourceValue(limits, name)); err == nil {
+				attributes[name] = string(value)
+			}
+		}
+	}
+	logger.WithField("limits", attributes).Warn("another dockerd dropped limits of the container: they are back")
+	daemon.LogContainerEventWithAttributes(ctr, actionLimitsRecovered, attributes)
+	return true
+}
+
+// completeSet sees to it that limits from the copy go with what hostconfig.json has. If a
+// dockerd of ours died between writing the one and the other, they are of two sets: then
+// the journal has both, and the set is that of hostconfig.json. What differs between the
+// sets, and another dockerd has changed since, is of neither and does not count.
+func completeSet(ctr *container.Container) {
+	j, err := parseJournal(ctr)
+	if err != nil || j == nil {
+		return
+	}
+	old, target := j.sets()
+	is := map[bool]bool{} // by whether it is of target
+	for _, name := range resourceNames {
+		if slices.Contains(addedResources, name) {
+			continue
+		}
+		now, before, after := currentSet(ctr).get(name), old.get(name), target.get(name)
+		if name == restartPolicyName && target.Name == "" || reflect.DeepEqual(before, after) {
+			continue
+		}
+		switch {
+		case reflect.DeepEqual(now, after):
+			is[true] = true
+		case reflect.DeepEqual(now, before):
+			is[false] = true
+		}
+	}
+	set := old
+	switch {
+	case is[true] == is[false]:
+		return // The copy is as good as any.
+	case is[true]:
+		set = target
+	}
+	for _, name := range addedResources {
+		_ = copyResource(&ctr.HostConfig.Resources, set.Resources, name)
+	}
+}
+
+// readLimitsCopy puts the copy's fields, if there is one, into the container's HostConfig.
+func readLimitsCopy(ctr *container.Container) error {
 	data, err := os.ReadFile(filepath.Join(ctr.Root, limitsCopyFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var c limitsCopy
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, err
+		return err
 	}
 	switch {
 	case c.Format != limitsCopyFormat:
-		return nil, fmt.Errorf("it has format %d, this dockerd reads %d", c.Format, limitsCopyFormat)
+		return fmt.Errorf("it has format %d, this dockerd reads %d", c.Format, limitsCopyFormat)
 	case c.ID != ctr.ID || !c.Created.Equal(ctr.Created):
-		return nil, fmt.Errorf("it belongs to container %.12s of %s", c.ID, c.Created.Format(time.RFC3339))
+		return fmt.Errorf("it belongs to container %.12s of %s", c.ID, c.Created.Format(time.RFC3339))
 	}
 	limits, err := json.Marshal(c.Limits)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var r containertypes.Resources
 	if err := json.Unmarshal(limits, &r); err != nil {
-		return nil, err
+		return err
 	}
 	if err := validateGPU(r); err != nil {
-		return nil, err
+		return err
 	}
 	if err := validateLimits(r); err != nil {
-		return nil, err
+		return err
 	}
 	for _, name := range addedResources {
 		if namesResource(r, name) {
 			_ = copyResource(&ctr.HostConfig.Resources, r, name)
 		}
 	}
-	return &c, nil
+	return nil
 }

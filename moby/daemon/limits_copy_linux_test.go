@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/events"
@@ -103,6 +105,91 @@ func TestLimitsCopyOlderThanWhatWasTakenOff(t *testing.T) {
 	assert.Check(t, is.DeepEqual(c.HostConfig.Resources, containertypes.Resources{}))
 	_, err := os.Stat(filepath.Join(c.Root, limitsCopyFile))
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// Another dockerd drops the version, too, of a container without limits: none that a
+// client may hold comes again.
+func TestResourcesVersionIsNeverRepeated(t *testing.T) {
+	d, c := stoppedContainer(t, containertypes.Resources{CPUShares: 5})
+	c.HostConfig.ResourcesVersion = firstResourcesVersion
+	for range 3 {
+		assert.NilError(t, d.updateAllOrNothing(c.ID, &containertypes.HostConfig{Resources: containertypes.Resources{PidsLimit: i64(7)}}))
+		held := resourcesVersion(c.HostConfig)
+		d.recoverLimits(c) // by a start of ours alone
+		assert.Check(t, is.Equal(resourcesVersion(c.HostConfig), held))
+		c.HostConfig.ResourcesVersion = 0
+		d.recoverLimits(c)
+		assert.Check(t, resourcesVersion(c.HostConfig) > held, "%d after %d", resourcesVersion(c.HostConfig), held)
+		time.Sleep(5 * time.Millisecond)
+	}
+	hostConfig := &containertypes.HostConfig{ResourcesVersion: 77}
+	_ = d.verifyCreated(backend.ContainerCreateConfig{Config: &containertypes.Config{}, HostConfig: hostConfig})
+	assert.Check(t, is.Equal(hostConfig.ResourcesVersion, uint64(firstResourcesVersion)), "a new container's, whatever a client sends")
+}
+
+// dockerd is killed between the two writes, and then another one writes hostconfig.json
+// anew: limits and the rest are of one set all the same.
+func TestLimitsCopyOfAnotherSet(t *testing.T) {
+	old := containertypes.Resources{CPUShares: 5, PidsLimit: i64(50), GPUMemory: i64(4096)}
+	target := containertypes.Resources{CPUShares: 6, PidsLimit: i64(60), GPUMemory: i64(8192), NetClassID: u32(7)}
+	for doc, tc := range map[string]struct {
+		has, copied, want containertypes.Resources
+	}{
+		"new, and an old copy": {
+			has: containertypes.Resources{CPUShares: 6, PidsLimit: i64(60)}, copied: old, want: target,
+		},
+		"new, and no copy yet": {
+			has: containertypes.Resources{CPUShares: 6, PidsLimit: i64(60)}, want: target,
+		},
+		"back, and a new copy": {
+			has: containertypes.Resources{CPUShares: 5, PidsLimit: i64(50)}, copied: target, want: old,
+		},
+		"the same, and one field changed since": {
+			has: containertypes.Resources{CPUShares: 300, PidsLimit: i64(60)}, copied: old,
+			want: containertypes.Resources{CPUShares: 300, PidsLimit: i64(60), GPUMemory: i64(8192), NetClassID: u32(7)},
+		},
+		"all changed since": {
+			has: containertypes.Resources{CPUShares: 300, PidsLimit: i64(70)}, copied: old,
+			want: containertypes.Resources{CPUShares: 300, PidsLimit: i64(70), GPUMemory: i64(4096)},
+		},
+	} {
+		for _, boot := range []string{bootID(), "another"} {
+			t.Run(doc, func(t *testing.T) {
+				d, c := copied(t, tc.copied)
+				c.HostConfig.Resources = tc.has
+				assert.NilError(t, writeJournal(c, updateJournal{Update: target, Old: old, New: &target}))
+				if boot != bootID() {
+					data, err := os.ReadFile(filepath.Join(c.Root, journalFile))
+					assert.NilError(t, err)
+					assert.NilError(t, os.WriteFile(filepath.Join(c.Root, journalFile), []byte(strings.Replace(string(data), bootID(), boot, 1)), 0o600))
+				}
+				d.recoverLimits(c)
+				assert.Check(t, is.DeepEqual(c.HostConfig.Resources, tc.want))
+			})
+		}
+	}
+}
+
+// The copy of limits cannot be written when dockerd starts: `docker info` says so, until
+// it can.
+func TestLimitsCopyThatCannotBeWrittenIsShown(t *testing.T) {
+	d, c := stoppedContainer(t, containertypes.Resources{NetClassID: u32(7)})
+	c.HostConfig.ResourcesVersion = 5
+	root := c.Root
+	c.Root = filepath.Join(root, "gone")
+	d.recoverLimits(c)
+	t.Cleanup(func() { d.noteHolds(c, lostCopy(c)) })
+	want := []string{"WARNING: limits are lost if upstream's dockerd is started on this data, as limits.json cannot be written: box"}
+	assert.Check(t, is.DeepEqual(d.lostWarnings(), want))
+	assert.Check(t, is.Len(d.limitsNotInForce(c), 0), "they are in force")
+	d.retryLost(c.ID)
+	assert.Check(t, is.DeepEqual(d.lostWarnings(), want))
+
+	c.Root = root
+	d.retryLost(c.ID)
+	assert.Check(t, is.Len(d.lostWarnings(), 0))
+	_, err := os.Stat(filepath.Join(root, limitsCopyFile))
+	assert.NilError(t, err)
 }
 
 // The list of what upstream does not know is that of the hook that adds it: those

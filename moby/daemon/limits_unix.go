@@ -136,6 +136,7 @@ func (daemon *Daemon) verifyCreated(params backend.ContainerCreateConfig) error 
 	if err := verifyHasNetwork(config, hostConfig); err != nil {
 		return err
 	}
+	hostConfig.ResourcesVersion = firstResourcesVersion
 	daemonCfg := daemon.config()
 	limits := netLimits(hostConfig.Resources)
 	if flags := limitFlags(limits); flags != "" {

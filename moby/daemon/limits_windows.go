@@ -39,6 +39,7 @@ func (daemon *Daemon) blkioUpdate(*container.Container, int, *libcontainerdtypes
 
 func (daemon *Daemon) verifyCreated(params backend.ContainerCreateConfig) error {
 	config, hostConfig := params.Config, params.HostConfig
+	hostConfig.ResourcesVersion = firstResourcesVersion
 	return verifyHasNetwork(config, hostConfig)
 }
 

@@ -194,9 +194,12 @@ func (daemon *Daemon) checkNetworks(networks []string, limits containertypes.Res
 	for _, name := range networks {
 		n, err := daemon.FindNetwork(name)
 		if err != nil {
+			if err := daemon.checkSwarmNetwork(name); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := canEnforceOn(n); err != nil {
+		if err := canEnforceOn(n.Name(), n.Type()); err != nil {
 			return err
 		}
 		if n.Type() == "bridge" {
@@ -208,15 +211,29 @@ func (daemon *Daemon) checkNetworks(networks []string, limits containertypes.Res
 	return nil
 }
 
-// checkConnect refuses to give a limited container that does not run a network on
-// which it could not start.
-func (daemon *Daemon) checkConnect(ctr *container.Container, n *libnetwork.Network) error {
+// checkSwarmNetwork is for a network that this dockerd gets when the first container
+// is attached to it. Only a manager knows it before; elsewhere the start is refused.
+func (daemon *Daemon) checkSwarmNetwork(name string) error {
+	cluster := daemon.GetCluster()
+	if cluster == nil || !cluster.IsManager() {
+		return nil
+	}
+	n, err := cluster.GetNetwork(name)
+	if err != nil {
+		return nil // attaching says so
+	}
+	return canEnforceOn(n.Name, n.Driver)
+}
+
+// checkConnect refuses to give a limited container a network on which its limits
+// could not be enforced.
+func (daemon *Daemon) checkConnect(ctr *container.Container, network string) error {
 	limits := netLimits(ctr.HostConfig.Resources)
 	flags := limitFlags(limits)
 	if flags == "" {
 		return nil
 	}
-	if err := daemon.checkNetworks([]string{n.Name()}, limits); err != nil {
+	if err := daemon.checkNetworks([]string{network}, limits); err != nil {
 		return errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: %w", flags, err))
 	}
 	return nil
@@ -224,14 +241,14 @@ func (daemon *Daemon) checkConnect(ctr *container.Container, n *libnetwork.Netwo
 
 // canEnforceOn refuses a driver whose packets never pass the host's end of an
 // interface where only the host can reach them.
-func canEnforceOn(n *libnetwork.Network) error {
-	switch n.Type() {
+func canEnforceOn(network, driver string) error {
+	switch driver {
 	case "bridge", "host":
 		return nil
 	case "macvlan", "ipvlan":
-		return fmt.Errorf("the packets of network %s (driver %s) leave from an interface that is in the container, which could take the limit off again with CAP_NET_ADMIN; use a bridge network", n.Name(), n.Type())
+		return fmt.Errorf("the packets of network %s (driver %s) leave from an interface that is in the container, which could take the limit off again with CAP_NET_ADMIN; use a bridge network", network, driver)
 	default:
-		return fmt.Errorf("this dockerd cannot limit the packets of network %s (driver %s); use a bridge network", n.Name(), n.Type())
+		return fmt.Errorf("this dockerd cannot limit the packets of network %s (driver %s); use a bridge network", network, driver)
 	}
 }
 
@@ -411,7 +428,7 @@ func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Containe
 		return nil
 	}
 	starting, _ := ctx.Value(endpointLimitsKey{}).(*endpointLimits)
-	err := canEnforceOn(n)
+	err := canEnforceOn(n.Name(), n.Type())
 	if err == nil && n.Type() == "bridge" {
 		s, on := netSettings(limits), lostOn{container: ctr.ID, kind: "net", endpoint: e.ID, network: n.Name()}
 		if starting != nil {

@@ -3,9 +3,11 @@
 package daemon
 
 import (
+	"errors"
 	"testing"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/daemon/config"
 	"github.com/docker/docker/pkg/sysinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -52,6 +54,36 @@ func TestVerifyNet(t *testing.T) {
 			assert.NilError(t, verifyNet(cfg, hostConfig, &sysinfo.SysInfo{}, true))
 		})
 	}
+}
+
+// fakeSwarm is a cluster with the network ov.
+type fakeSwarm struct {
+	Cluster
+	manager bool
+}
+
+func (s *fakeSwarm) IsManager() bool { return s.manager }
+
+func (s *fakeSwarm) GetNetwork(name string) (networktypes.Inspect, error) {
+	switch {
+	case !s.manager:
+		panic("asked one that is no manager")
+	case name == "ov":
+		return networktypes.Inspect{Name: "ov", Driver: "overlay"}, nil
+	case name == "br":
+		return networktypes.Inspect{Name: "br", Driver: "bridge"}, nil
+	}
+	return networktypes.Inspect{}, errors.New("no such network")
+}
+
+func TestCheckSwarmNetwork(t *testing.T) {
+	for _, cluster := range []Cluster{nil, &fakeSwarm{}} {
+		assert.NilError(t, (&Daemon{cluster: cluster}).checkSwarmNetwork("ov"))
+	}
+	daemon := &Daemon{cluster: &fakeSwarm{manager: true}}
+	assert.ErrorContains(t, daemon.checkSwarmNetwork("ov"), "network ov (driver overlay)")
+	assert.NilError(t, daemon.checkSwarmNetwork("br"))
+	assert.NilError(t, daemon.checkSwarmNetwork("nosuch"))
 }
 
 func TestNeedHierarchy(t *testing.T) {

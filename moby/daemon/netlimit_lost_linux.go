@@ -92,7 +92,9 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 // of another program or because an attempt of the limiter's own succeeded.
 func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 	byEndpoint := map[string][]netlimit.Change{}
+	gone := false
 	for _, c := range changes {
+		gone = gone || c.Gone
 		byEndpoint[c.Endpoint] = append(byEndpoint[c.Endpoint], c)
 	}
 	for _, ctr := range daemon.containers.List() {
@@ -100,15 +102,39 @@ func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 		if err != nil {
 			continue
 		}
+		if gone && len(eps) != 0 {
+			daemon.limitPorts(ctr) // another endpoint may publish them now
+		}
 		for _, ep := range eps {
 			for _, c := range byEndpoint[ep.ID()] {
-				// Without the container's lock: an update that holds it may be what
-				// waits for the limiter.
+				// The container's lock is not needed, and an update that holds it may be
+				// the caller.
+				daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limitsOf(c.Settings), c.Err)
+			}
+			if list := byEndpoint[ep.ID()]; list != nil {
+				// What was told by several at a time may have come in another order.
 				on := lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}
-				daemon.noteNet(ctr, on, netLimits(ctr.HostConfig.Resources), c.Err)
+				daemon.noteNet(ctr, on, limitsOf(list[len(list)-1].Settings), daemon.net.limiter.Lost(ep.ID()))
 			}
 		}
 	}
+}
+
+// limitsOf are the fields of HostConfig that settings come from.
+func limitsOf(s netlimit.Settings) (r containertypes.Resources) {
+	if s.Egress != 0 {
+		r.NetEgressRate = &s.Egress
+	}
+	if s.Ingress != 0 {
+		r.NetIngressRate = &s.Ingress
+	}
+	if s.Class != 0 {
+		r.NetClassID = &s.Class
+	}
+	for name, p := range s.Priorities {
+		r.NetPriorities = append(r.NetPriorities, containertypes.NetPriority{Interface: name, Priority: p})
+	}
+	return r
 }
 
 // interfacesSeen puts the priorities of containers in the host's network in force on

@@ -35,7 +35,7 @@ func (*Daemon) limitEndpoint(context.Context, *container.Container, *libnetwork.
 
 func (*Daemon) limitPorts(*container.Container) {}
 
-func (*Daemon) checkConnect(*container.Container, *libnetwork.Network) error { return nil }
+func (*Daemon) checkConnect(*container.Container, string) error { return nil }
 
 func (*Daemon) netLimitEndpoints(*container.Container) []containertypes.NetLimitEndpoint { return nil }
 

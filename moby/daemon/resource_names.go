@@ -84,6 +84,19 @@ func joined(a, b containertypes.Resources) containertypes.Resources {
 	return a
 }
 
+// replacing takes what change names out of stuck, and with it the other half of a pair
+// that the kernel takes only together: a limit of memory above that of memory and swap is
+// refused, and on cgroup v2 the one is counted from the other. That half goes along in
+// change, with target's value.
+func (daemon *Daemon) replacing(stuck, change, target containertypes.Resources) (left, whole containertypes.Resources) {
+	var half containertypes.Resources
+	if change.Memory != 0 || change.MemorySwap != 0 {
+		half.Memory, half.MemorySwap = stuck.Memory, stuck.MemorySwap
+	}
+	whole = joined(daemon.assigning(half, target), change)
+	return without(stuck, whole), whole
+}
+
 // without names what a names and b does not.
 func without(a, b containertypes.Resources) containertypes.Resources {
 	for _, name := range resourceNames {

@@ -50,6 +50,21 @@ func (j updateJournal) sets() (old, target resourceSet) {
 // no cgroups to put anything into, and on disk it has one of the sets, whole. Nor is
 // there anything to do if the file is torn: nothing is changed before it is written.
 func readJournal(ctr *container.Container) (*updateJournal, error) {
+	if _, err := os.Stat(filepath.Join(ctr.Root, journalFile)); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	j, err := parseJournal(ctr)
+	if err != nil {
+		return nil, err
+	}
+	if j == nil || j.Boot != bootID() {
+		return nil, removeJournal(ctr)
+	}
+	return j, nil
+}
+
+// parseJournal returns nil if there is no journal, whole, of this boot or another.
+func parseJournal(ctr *container.Container) (*updateJournal, error) {
 	data, err := os.ReadFile(filepath.Join(ctr.Root, journalFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -58,8 +73,8 @@ func readJournal(ctr *container.Container) (*updateJournal, error) {
 		return nil, err
 	}
 	var j updateJournal
-	if json.Unmarshal(data, &j) != nil || j.Boot != bootID() {
-		return nil, removeJournal(ctr)
+	if json.Unmarshal(data, &j) != nil {
+		return nil, nil
 	}
 	return &j, nil
 }

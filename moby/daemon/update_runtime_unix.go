@@ -239,7 +239,7 @@ func (u *updater) retire(p *updaterProcess) {
 // start is called with u.mu held.
 func (u *updater) start() error {
 	cmd := exec.Command(u.binary, "--root", u.root, u.command)
-	// An update must not go on while the next dockerd takes it back.
+	// An update must not go on while the next dockerd rolls it back.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	// A child that a wrapper leaves behind may hold the pipes open.
 	cmd.WaitDelay = time.Second

@@ -54,10 +54,36 @@ func (s resourceSet) is(other resourceSet) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
+// get returns one of resourceNames.
+func (s resourceSet) get(name string) any {
+	if name == restartPolicyName {
+		return s.RestartPolicy
+	}
+	return resourceValue(s.Resources, name)
+}
+
+// changed is s with those fields of now that neither old nor target has: somebody else
+// has set them since.
+func (s resourceSet) changed(now, old, target resourceSet) resourceSet {
+	for _, name := range resourceNames {
+		switch value := now.get(name); {
+		case reflect.DeepEqual(value, old.get(name)) || reflect.DeepEqual(value, target.get(name)):
+		case name == restartPolicyName:
+			s.RestartPolicy = now.RestartPolicy
+		default:
+			_ = copyResource(&s.Resources, now.Resources, name)
+		}
+	}
+	return s
+}
+
+// firstResourcesVersion is that of a new container. It is stored with it, so that none
+// in a file says that another dockerd wrote it: see recoverLimits.
+const firstResourcesVersion = 1
+
 // resourcesVersion is the number that each change of a container's set raises.
-// What was made by a dockerd that does not count has version 1.
 func resourcesVersion(hostConfig *containertypes.HostConfig) uint64 {
-	return max(hostConfig.ResourcesVersion, 1)
+	return max(hostConfig.ResourcesVersion, firstResourcesVersion)
 }
 
 // ContainerUpdateWith changes a container as a whole: if it returns an error, kernel,
@@ -194,7 +220,7 @@ func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 }
 
 // applyUpdate hands an update to the runtime; full is all that the container
-// has with it, and isBack says that it takes another one back. The runtime's
+// has with it, and isBack says that it undoes another one. The runtime's
 // yes is not believed: what the kernel shows is compared with what was asked.
 func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
 	r := toContainerdResources(update)
@@ -204,6 +230,9 @@ func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container,
 	}
 	if err := daemon.updateNet(ctr, tsk, update, r, isBack); err != nil {
 		return err
+	}
+	if isBack {
+		checkBeforeLowering(ctr, int(tsk.Pid()), r)
 	}
 	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
 		return err
@@ -255,7 +284,7 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
 	}
-	stuck = without(stuck, change)
+	stuck, change = daemon.replacing(stuck, change, target.Resources)
 	journal := updateJournal{Update: joined(stuck, change), Old: old.Resources, RestartPolicy: old.RestartPolicy, New: &target.Resources, NewRestartPolicy: target.RestartPolicy}
 	if err := writeJournal(ctr, journal); err != nil {
 		if removed := isBeingRemoved(ctr); removed != nil {
@@ -353,8 +382,13 @@ func (daemon *Daemon) recoverUpdate(ctr *container.Container, alive bool) (stuck
 		// Another dockerd went on with this container. What it was told since
 		// counts, and the journal only says which files may be stale.
 		log.G(context.TODO()).WithField("container", ctr.ID).Warn("dropped an interrupted update: the container was changed since")
+		next := now
+		if now.is(old.changed(now, old, target)) {
+			// It was on its way back, which may be below what is used by now.
+			next = target.changed(now, old, target)
+		}
 		journal.Old, journal.RestartPolicy = now.Resources, now.RestartPolicy
-		journal.New, journal.NewRestartPolicy = &now.Resources, now.RestartPolicy
+		journal.New, journal.NewRestartPolicy = &next.Resources, next.RestartPolicy
 	}
 	forward, err := daemon.settle(ctr, *journal, alive)
 	if err != nil {

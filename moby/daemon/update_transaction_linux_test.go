@@ -179,6 +179,31 @@ func TestUpdateTransaction(t *testing.T) {
 		wantSet(t, c, target, "no")
 		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
 	})
+	t.Run("a new value for half of a pair that is stuck", func(t *testing.T) {
+		pair := containertypes.Resources{Memory: 100, MemorySwap: 100}
+		d, c := stoppedContainer(t, pair)
+		tsk := failing(c)
+		tsk.refuse = func(r *libcontainerdtypes.Resources) error {
+			if r.Memory != nil && (r.Memory.Swap == nil || *r.Memory.Swap != 300) {
+				return errors.New("busy")
+			}
+			return nil
+		}
+		assert.Check(t, set(d, c, containertypes.Resources{Memory: 400, MemorySwap: 400}) != nil)
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 2))
+		// The kernel may still have 400 as the limit of memory, above this one.
+		target := containertypes.Resources{Memory: 100, MemorySwap: 300}
+		_, err := d.transact(c.ID, 0, func(*container.Container) (containertypes.Resources, resourceSet, error) {
+			return containertypes.Resources{MemorySwap: 300}, setOf(target, "no"), nil
+		})
+		assert.NilError(t, err)
+		wantSet(t, c, target, "no")
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
+		sent := tsk.updates[len(tsk.updates)-1].Memory
+		assert.Assert(t, sent != nil && sent.Limit != nil, "only one of the two was sent")
+		assert.Check(t, is.Equal(*sent.Limit, int64(100)))
+		assert.Check(t, is.Equal(*sent.Swap, int64(300)))
+	})
 	t.Run("failed as the container ended", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		tsk := failing(c, errors.New("not running"), errors.New("not running"))
@@ -227,6 +252,20 @@ func TestUpdateTransaction(t *testing.T) {
 		wantSet(t, c, newer, "no")
 		assert.Check(t, is.Equal(tsk.updates[0].Pids.Limit, int64(123)), "what is in force is not known")
 	})
+	t.Run("and another dockerd changed it since, as it was on its way back, which is no way any more", func(t *testing.T) {
+		d, c := stoppedContainer(t, old)
+		assert.NilError(t, writeJournal(c, updateJournal{Update: changed, Old: old, RestartPolicy: c.HostConfig.RestartPolicy, New: &changed, NewRestartPolicy: containertypes.RestartPolicy{Name: "always"}}))
+		assert.NilError(t, d.storeResources(c, setOf(containertypes.Resources{CPUShares: 300, PidsLimit: i64(50), CpusetCpus: "0"}, "no")))
+		failing(c).refuse = func(r *libcontainerdtypes.Resources) error {
+			if r.Pids != nil && r.Pids.Limit == 50 {
+				return errors.New("in use")
+			}
+			return nil
+		}
+		d.restoreUpdate(c, true)
+		wantSet(t, c, containertypes.Resources{CPUShares: 300, PidsLimit: i64(70), CpusetCpus: "0"}, "always")
+		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
+	})
 	t.Run("the machine went down in between", func(t *testing.T) {
 		for _, left := range []string{`{"Old":{"PidsLimit":5},"Boot":"another"}`, `{"Old":{"Pi`, ``} {
 			d, c := stoppedContainer(t, old)
@@ -265,6 +304,7 @@ func TestUpdateNeverGoesBackBelowUse(t *testing.T) {
 		files(tc.now, tc.use)
 		err := lowersBelow(dir, tc.limit, "max", "current")
 		assert.Check(t, is.Equal(err != nil, tc.refused), "%+v: %v", tc, err)
+		assert.Check(t, is.Equal(lowers(dir, tc.limit, "max"), tc.now != "100"), "%+v", tc)
 	}
 	assert.NilError(t, lowersBelow(t.TempDir(), 1, "max", "current"))
 }

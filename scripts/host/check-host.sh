@@ -261,15 +261,9 @@ else
 fi
 # What dockerd itself tries out before it takes one of these (docker info shows it).
 rates="--net-egress-rate, --net-ingress-rate"
-if all NET_SCHED NET_SCH_TBF NET_SCH_INGRESS NET_CLS_U32 NET_ACT_MIRRED IFB; then works "$rates"; else fails "$rates" "$missing"; fi
+if all NET_SCHED NET_SCH_TBF IFB NF_TABLES NF_TABLES_NETDEV NFT_FWD_NETDEV; then works "$rates"; else fails "$rates" "$missing"; fi
 class="--net-classid, --net-prio on bridge networks"
-if [ -z "$(program iptables)" ]; then
-	fails "$class" "no iptables in PATH"
-elif all NETFILTER_XT_TARGET_CLASSIFY NETFILTER_XT_MATCH_COMMENT; then
-	works "$class"
-else
-	fails "$class" "$missing"
-fi
+if all NF_TABLES NF_TABLES_INET NF_TABLES_BRIDGE NF_TABLES_NETDEV NFT_REJECT_NETDEV; then works "$class"; else fails "$class" "$missing"; fi
 if [ "$mode" = v2 ]; then
 	class="--net-classid, --net-prio with --network=host"
 	if all BPF_SYSCALL CGROUP_BPF; then works "$class"; else fails "$class" "$missing"; fi

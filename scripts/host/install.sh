@@ -233,9 +233,12 @@ uninstall)
 $limited
 docker update or docker rm takes them off; FORCE=1 goes on. The limits stay in limits.json of the container's folder: they come back with these programs"
 	fi
+	# The limits of networks go last: as long as there are programs they hold.
+	dockerd=$(mktemp -d)/dockerd
+	cp "$DESTDIR$PREFIX/bin/dockerd" "$dockerd" 2>/dev/null || true
 	uninstall
-	# Not before the programs have gone for sure: until then the limits hold.
-	[ -n "$DESTDIR" ] || "$here/limits.sh" clear
+	[ -n "$DESTDIR" ] || DOCKERD=$dockerd "$here/limits.sh" clear || true
+	rm -rf "$(dirname "$dockerd")"
 	[ -z "$limited" ] || echo "not limited any more, or only until they are restarted:
 $limited"
 	echo "uninstalled below ${DESTDIR:-/}: all is as it was before${FORCE:+ (changed files dropped)}"

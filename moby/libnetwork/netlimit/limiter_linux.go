@@ -35,6 +35,8 @@ type Limiter struct {
 	endpoints map[string]*endpoint // those that have limits, or may have any after an error
 	is        *tables              // nil: has to be read
 	unswept   time.Time            // when to look again for what is left of endpoints that have gone; zero: never
+	read      bool                 // it could be, once
+	strays    map[int]bool         // ifbs of ours without a mark, of the last pass
 	told      func([]Change)
 	changes   []Change // to be told when mu is free
 }
@@ -42,6 +44,7 @@ type Limiter struct {
 // Change is what happened to the limits of an endpoint without a call of [Set].
 type Change struct {
 	Endpoint string
+	Settings       // that it should have
 	Err      error // nil: all are in force again; an [Error] says which are not
 	Gone     bool  // the endpoint has no interface any more
 }
@@ -185,6 +188,9 @@ func (l *Limiter) Claim(endpointID string, addrs []netip.Addr) error {
 	l.mu.Lock()
 	defer l.unlock()
 	if err := l.readTables(); err != nil {
+		if !l.read {
+			return nil // a kernel without tables has no class
+		}
 		return err
 	}
 	gone := map[string]bool{}
@@ -241,12 +247,13 @@ func (l *Limiter) note(e *endpoint, lost *Error, tell bool) {
 	if before != nil && lost != nil && before.Error() == lost.Error() {
 		return
 	}
-	l.changes = append(l.changes, Change{Endpoint: e.ID, Err: lost.err()})
+	l.changes = append(l.changes, Change{Endpoint: e.ID, Settings: e.Settings, Err: lost.err()})
 }
 
 func (l *Limiter) readTables() (err error) {
 	if l.is == nil {
 		l.is, err = l.nft.read()
+		l.read = l.read || err == nil
 	}
 	return err
 }
@@ -412,6 +419,10 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 	should := newTables()
 	should.addEndpoint(e.Limited, end.Attrs().Name, end.Attrs().Index, e.ifb)
 	tables := l.readTables()
+	var chains map[chainName][]rule
+	if tables == nil {
+		chains = l.is.wantedChains()
+	}
 	if e.Egress != 0 {
 		ifb, err := l.tc.ifb(e.ID, e.ifb)
 		switch {
@@ -426,7 +437,7 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 		}
 		if lost.Egress == nil {
 			if lost.Egress = tables; lost.Egress == nil {
-				lost.Egress = l.missing(e, should, "to-ifb")
+				lost.Egress = l.missing(e, should, chains, "to-ifb")
 			}
 		}
 	}
@@ -434,7 +445,7 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 		lost.Class = tables
 		for _, k := range kinds {
 			if lost.Class == nil && k.name != "to-ifb" {
-				lost.Class = l.missing(e, should, k.name)
+				lost.Class = l.missing(e, should, chains, k.name)
 			}
 		}
 		if lost.Class == nil {
@@ -448,14 +459,14 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 }
 
 // missing says what an endpoint should have of a kind and has not.
-func (l *Limiter) missing(e *endpoint, should *tables, kind string) error {
+func (l *Limiter) missing(e *endpoint, should *tables, chains map[chainName][]rule, kind string) error {
 	k := kindOf(kind)
 	for key, want := range should.elements[kind] {
 		if have := l.is.elements[kind][key]; have != want {
 			return fmt.Errorf("nftables table %s%s has lost an element of %s", tablePrefix, l.nft.owner, kind)
 		}
 		name := chainName{k.family, k.chain}
-		if !ours(l.is.chains[name], l.is.wantedChains()[name]) {
+		if !ours(l.is.chains[name], chains[name]) {
 			return fmt.Errorf("nftables table %s%s has lost rules of chain %s", tablePrefix, l.nft.owner, k.chain)
 		}
 	}
@@ -516,6 +527,12 @@ func (l *Limiter) Sync(live []Limited) map[string]error {
 	all := map[string]bool{}
 	for _, e := range live {
 		ep := &endpoint{Limited: Limited{e.Endpoint, e.Settings.clone()}}
+		if ends[e.ID] == nil && !e.IsZero() {
+			// Nothing of it may go because another program took the marks off.
+			if end, err := l.tc.end(e.Endpoint, seenEnd{}); err == nil && end != nil {
+				ends[e.ID] = end
+			}
+		}
 		if end := ends[e.ID]; end != nil {
 			ep.end = seenAs(end)
 		}
@@ -571,25 +588,14 @@ func hasIngress(t tc, end netlink.Link) bool {
 // marked returns the hosts' ends and the ifbs among links, by endpoint.
 func marked(links []netlink.Link) (ends, ifbs map[string]netlink.Link) {
 	ends, ifbs = map[string]netlink.Link{}, map[string]netlink.Link{}
-	of := func(l netlink.Link, alias string) (string, bool) {
-		if id, ok := strings.CutPrefix(l.Attrs().Alias, alias); ok {
-			return id, true
-		}
-		for _, name := range l.Attrs().AltNames {
-			if id, ok := strings.CutPrefix(name, altName(alias)); ok {
-				return id, true
-			}
-		}
-		return "", false
-	}
 	for _, l := range links {
 		switch l.Type() {
 		case "veth":
-			if id, ok := of(l, endpointAlias); ok {
+			if id, ok := markOf(l, endpointAlias); ok {
 				ends[id] = l
 			}
 		case "ifb":
-			if id, ok := of(l, ifbAlias); ok && l.Attrs().Group == ifbGroup {
+			if id, ok := markOf(l, ifbAlias); ok && l.Attrs().Group == ifbGroup {
 				ifbs[id] = l
 			}
 		}
@@ -621,6 +627,7 @@ func (l *Limiter) sweep(links []netlink.Link) error {
 		errs = append(errs, l.changeTables(gone))
 	}
 	ends, ifbs := marked(links)
+	errs = append(errs, l.sweepOthers(ends, links))
 	for id, ifb := range ifbs {
 		// One whose endpoint has an interface, or that something is sent to, is
 		// another daemon's.
@@ -633,6 +640,76 @@ func (l *Limiter) sweep(links []netlink.Link) error {
 		}
 		errs = append(errs, ignoreGone(l.tc.LinkDel(ifb)))
 	}
+	return errors.Join(append(errs, l.sweepStrays(links))...)
+}
+
+// sweepOthers removes from the tables of other dockerds, which may never run again,
+// what is of endpoints without an interface: their addresses may be somebody's now.
+func (l *Limiter) sweepOthers(ends map[string]netlink.Link, links []netlink.Link) error {
+	names := map[string]bool{}
+	for _, link := range links {
+		names[link.Attrs().Name] = true
+	}
+	owners, err := l.nft.owners()
+	errs := []error{err}
+	for _, owner := range owners {
+		if owner == l.nft.owner {
+			continue
+		}
+		n := l.nft
+		n.owner = owner
+		is, err := n.read()
+		l.nft.conn = n.conn
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		alive := func(id string) bool {
+			h, ok := is.hooks[id]
+			return id == "" || ends[id] != nil || ok && names[h.device]
+		}
+		should := newTables()
+		for kind, elements := range is.elements {
+			for key, e := range elements {
+				if alive(e.endpoint) {
+					should.add(kind, []byte(key), []byte(e.value), e.endpoint)
+				}
+			}
+		}
+		for id, h := range is.hooks {
+			if alive(id) {
+				should.hooks[id] = h
+			}
+		}
+		_, err = n.change(is, should)
+		l.nft.conn = n.conn
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// sweepStrays removes ifbs of ours that a crash left before they were marked: those
+// that still are without a mark in the pass after the one that saw them first, as
+// another dockerd may be making one just now.
+func (l *Limiter) sweepStrays(links []netlink.Link) error {
+	var errs []error
+	strays := map[int]bool{}
+	for _, link := range links {
+		i := link.Attrs().Index
+		if link.Type() != "ifb" || link.Attrs().Group != ifbGroup || isMarkedAs(link, ifbAlias) {
+			continue
+		}
+		if used, err := l.isRedirectedTo(i, links); err != nil || used {
+			errs = append(errs, err)
+			continue
+		}
+		if l.strays[i] {
+			errs = append(errs, ignoreGone(l.tc.LinkDel(link)))
+		} else {
+			strays[i] = true
+		}
+	}
+	l.strays = strays
 	return errors.Join(errs...)
 }
 
@@ -643,15 +720,11 @@ func (l *Limiter) sweepLater() {
 
 // isRedirectedTo tells whether anything is sent to an ifb, by whatever dockerd.
 func (l *Limiter) isRedirectedTo(ifb int, links []netlink.Link) (bool, error) {
-	all, err := l.nft.conn.ListTablesOfFamily(nftables.TableFamilyNetdev)
+	owners, err := l.nft.owners()
 	if err != nil {
 		return false, err
 	}
-	for _, table := range all {
-		owner, ok := strings.CutPrefix(table.Name, tablePrefix)
-		if !ok {
-			continue
-		}
+	for _, owner := range owners {
 		n := nft{conn: l.nft.conn, owner: owner}
 		elements, err := l.nft.conn.GetSetElements(n.set(kindOf("to-ifb")))
 		if err != nil {

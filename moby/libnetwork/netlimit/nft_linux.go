@@ -29,7 +29,8 @@ import (
 //	inet    what the host routes, by source address, at the end of postrouting
 //	        (forwarding sets a packet's priority anew, from its TOS);
 //	        what a proxy on the host sends, by source port, in output
-//	bridge  what a bridge passes on to another port of it, by interface
+//	bridge  what a bridge passes on to another port of it, by interface;
+//	        what it hands to the host, see deliveredRules
 //	netdev  at the ingress of the host's end of an endpoint: packets with a
 //	        source that is not the endpoint's, which would have another class,
 //	        are refused; then all go to the endpoint's ifb
@@ -63,6 +64,7 @@ const (
 	chainRouted  = "postrouting"
 	chainLocal   = "output"
 	chainBridged = "forward"
+	chainToHost  = "input"
 	chainSources = "sources" // not a hook: endpoints' chains jump to it
 	chainToIfb   = "to-ifb"  // the same
 )
@@ -106,6 +108,21 @@ func protoAndPort(reg uint32) []expr.Any {
 	}
 }
 
+// prohibited4 and prohibited6 are the errors that a refused packet is answered with.
+var (
+	prohibited4 = concat(isEther(unix.ETH_P_IP), isICMP(unix.IPPROTO_ICMP, 3, 13))
+	prohibited6 = concat(isEther(unix.ETH_P_IPV6), isICMP(unix.IPPROTO_ICMPV6, 1, 1))
+)
+
+func isICMP(proto, kind, code byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg32},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{proto}},
+		&expr.Payload{DestRegister: reg32, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{kind, code}},
+	}
+}
+
 func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
 func one(e ...expr.Any) []expr.Any { return e }
@@ -146,6 +163,9 @@ var kinds = []*kind{
 
 	{"bridged-class", nftables.TableFamilyBridge, nftables.TypeIFIndex, class, chainBridged, one(inIndex(reg32))},
 	{"bridged-prio", nftables.TableFamilyBridge, typeInOut, class, chainBridged, one(inIndex(reg32), outName(reg32+1))},
+	{"own4", nftables.TableFamilyBridge, typeSource4, nftables.SetDatatype{}, chainToHost, concat(prohibited4, one(inIndex(reg32), source4(reg32+1)))},
+	{"own6", nftables.TableFamilyBridge, typeSource6, nftables.SetDatatype{}, chainToHost, concat(prohibited6, one(inIndex(reg32), source6(reg32+1)))},
+	{"refused", nftables.TableFamilyBridge, nftables.TypeIFIndex, nftables.SetDatatype{}, chainToHost, nil},
 
 	{"source4", nftables.TableFamilyNetdev, typeSource4, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IP), one(inIndex(reg32), source4(reg32+1)))},
 	{"source6", nftables.TableFamilyNetdev, typeSource6, nftables.SetDatatype{}, chainSources, concat(isEther(unix.ETH_P_IPV6), one(inIndex(reg32), source6(reg32+1)))},
@@ -169,7 +189,9 @@ type rule struct {
 
 func (k *kind) rule() rule {
 	switch {
-	case k.chain == chainSources:
+	case k.name == "refused":
+		return rule{k.name, nil} // see deliveredRules
+	case k.chain == chainSources, k.chain == chainToHost:
 		return rule{k.name, concat(k.load, one(
 			&expr.Lookup{SourceRegister: reg32, SetName: k.name},
 			&expr.Verdict{Kind: expr.VerdictReturn},
@@ -183,8 +205,8 @@ func (k *kind) rule() rule {
 	))}
 }
 
-// sourceRules frame those of the sets: what has no address yet, or one that is
-// never routed, may pass; all that is not the endpoint's is refused, so that a
+// sourceRules frame those of the sets: what has no address yet, and what is never
+// routed, may pass; all that is not the endpoint's is refused, so that a
 // container that passes on what others send gets to know.
 func sourceRules(sets []rule) []rule {
 	zero4 := concat(isEther(unix.ETH_P_IP), one(source4(reg32), &expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: make([]byte, 4)}, &expr.Verdict{Kind: expr.VerdictReturn}))
@@ -195,13 +217,39 @@ func sourceRules(sets []rule) []rule {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{0xfe, 0x80}},
 		&expr.Verdict{Kind: expr.VerdictReturn},
 	))
+	// A neighbour is asked for from the address that wants to send to it. While such a
+	// question was refused, packets from the endpoint's own addresses would wait for
+	// the same neighbour.
+	toLocal6 := concat(isEther(unix.ETH_P_IPV6), one(
+		&expr.Payload{DestRegister: reg32, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte{0xff, 0x02}},
+		&expr.Verdict{Kind: expr.VerdictReturn},
+	))
 	refuse := one(&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
-	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}}
+	rules := []rule{{"unspecified4", zero4}, {"unspecified6", zero6}, {"link-local6", local6}, {"to-link-local6", toLocal6}}
 	rules = append(rules, sets...)
+	rules = append(rules,
+		rule{"prohibited4", concat(prohibited4, one(&expr.Verdict{Kind: expr.VerdictReturn}))},
+		rule{"prohibited6", concat(prohibited6, one(&expr.Verdict{Kind: expr.VerdictReturn}))},
+	)
 	return append(rules,
 		rule{"refuse4", concat(isEther(unix.ETH_P_IP), refuse)},
 		rule{"refuse6", concat(isEther(unix.ETH_P_IPV6), refuse)},
 	)
+}
+
+// deliveredRules are for what an endpoint with a class was answered with when it
+// passed on a packet of another: it passes the answer on as well, with the address
+// of whom the other wanted. That goes to all on the bridge, in the endpoint's class,
+// and not to the host, which would route it without one.
+func deliveredRules(sets []rule) (rules []rule) {
+	for _, r := range sets {
+		if r.name != "refused" {
+			rules = append(rules, r)
+		}
+	}
+	drop := one(inIndex(reg32), &expr.Lookup{SourceRegister: reg32, SetName: "refused"}, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+	return append(rules, rule{"refuse4", concat(prohibited4, drop)}, rule{"refuse6", concat(prohibited6, drop)})
 }
 
 // element of a map or a set.
@@ -299,6 +347,7 @@ func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
 		}
 		if end != 0 {
 			t.add("source"+v, slices.Concat(index(end), addr.AsSlice()), nil, l.ID)
+			t.add("own"+v, slices.Concat(index(end), addr.AsSlice()), nil, l.ID)
 		}
 	}
 	for _, p := range l.Ports {
@@ -324,7 +373,9 @@ func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
 	for out, p := range l.Priorities {
 		t.add("bridged-prio", slices.Concat(index(end), ifname(out)), priority(p), l.ID)
 	}
-	h.sources = l.classifies()
+	if h.sources = l.classifies(); h.sources {
+		t.add("refused", index(end), nil, l.ID)
+	}
 	if ifb != 0 {
 		t.add("to-ifb", index(end), index(ifb), l.ID)
 		h.redirect = true
@@ -346,6 +397,10 @@ func (t *tables) wantedChains() map[chainName][]rule {
 	sources := chainName{nftables.TableFamilyNetdev, chainSources}
 	if rules, ok := chains[sources]; ok {
 		chains[sources] = sourceRules(rules)
+	}
+	toHost := chainName{nftables.TableFamilyBridge, chainToHost}
+	if rules, ok := chains[toHost]; ok {
+		chains[toHost] = deliveredRules(rules)
 	}
 	// An endpoint without an address has a class all the same.
 	for _, h := range t.hooks {
@@ -380,7 +435,7 @@ type nft struct {
 }
 
 func (n *nft) open() error {
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(n.option))
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(n.option, largeBuffers))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -396,6 +451,29 @@ func (n *nft) reopen() {
 		// The old one opens a socket for each thing that is asked.
 		log.G(context.TODO()).WithError(err).Warn("trying again")
 	}
+}
+
+// largeBuffers are for a transaction with the tables of all containers, and the
+// kernel's answer to each part of it.
+func largeBuffers(c *mdnetlink.Conn) error {
+	const size = 16 << 20
+	return errors.Join(c.SetReadBuffer(size), c.SetWriteBuffer(size))
+}
+
+// owners are those of all tables of this kind in the network namespace.
+func (n *nft) owners() (owners []string, _ error) {
+	for _, family := range families {
+		all, err := n.conn.ListTablesOfFamily(family)
+		if err != nil {
+			return nil, fmt.Errorf("nftables tables: %w", err)
+		}
+		for _, table := range all {
+			if owner, ok := strings.CutPrefix(table.Name, tablePrefix); ok && !slices.Contains(owners, owner) {
+				owners = append(owners, owner)
+			}
+		}
+	}
+	return owners, nil
 }
 
 func (n *nft) table(family nftables.TableFamily) *nftables.Table {
@@ -431,6 +509,8 @@ func (n *nft) chain(name chainName) *nftables.Chain {
 		base(nftables.ChainHookOutput, nftables.ChainPriorityMangle)
 	case chainBridged:
 		base(nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	case chainToHost:
+		base(nftables.ChainHookInput, nftables.ChainPriorityFilter)
 	}
 	return c
 }
@@ -481,14 +561,14 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	for _, k := range kinds {
 		before, after := is.elements[k.name], should.elements[k.name]
 		var gone, come []nftables.SetElement
-		for _, key := range slices.Sorted(maps.Keys(before)) {
-			if e, ok := after[key]; !ok || e != before[key] {
-				gone = append(gone, setElement(key, before[key]))
+		for key, e := range before {
+			if after[key] != e || !has(after, key) {
+				gone = append(gone, setElement(key, e))
 			}
 		}
-		for _, key := range slices.Sorted(maps.Keys(after)) {
-			if e, ok := before[key]; !ok || e != after[key] {
-				come = append(come, setElement(key, after[key]))
+		for key, e := range after {
+			if before[key] != e || !has(before, key) {
+				come = append(come, setElement(key, e))
 			}
 		}
 		s := n.set(k)
@@ -523,8 +603,8 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		do(nil)
 		read = append(read, name)
 	}
-	for _, id := range slices.Sorted(maps.Keys(is.hooks)) {
-		if h, ok := should.hooks[id]; ok && h == is.hooks[id] {
+	for id, before := range is.hooks {
+		if h, ok := should.hooks[id]; ok && h == before {
 			continue
 		}
 		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
@@ -534,8 +614,8 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 			do(nil)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(should.hooks)) {
-		if h := should.hooks[id]; is.hooks[id] != h {
+	for id, h := range should.hooks {
+		if is.hooks[id] != h {
 			c := n.hookChain(id, h)
 			n.conn.AddChain(c)
 			n.addRules(c, h.rules(), false)
@@ -789,13 +869,22 @@ func (b *batch) send(ns int) error {
 	return nil
 }
 
-// read returns what the kernel has of the owner's tables.
-func (n *nft) read() (_ *tables, err error) {
-	defer func() {
-		if err != nil {
-			n.reopen()
+// read returns what the kernel has of the owner's tables. It begins again when a
+// change of them interrupts it.
+func (n *nft) read() (is *tables, err error) {
+	for range 10 {
+		if is, err = n.readOnce(); err == nil {
+			return is, nil
 		}
-	}()
+		n.reopen()
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	return is, err
+}
+
+func (n *nft) readOnce() (*tables, error) {
 	is := newTables()
 	for _, family := range families {
 		table := n.table(family)
@@ -886,6 +975,8 @@ func (n *nft) rulesOf(c *nftables.Chain) ([]rulePlace, error) {
 	}
 	return places, nil
 }
+
+func has[K comparable, V any](m map[K]V, key K) bool { _, ok := m[key]; return ok }
 
 func chainOrder(a, b chainName) int {
 	return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.name, b.name))

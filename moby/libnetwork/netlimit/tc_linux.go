@@ -54,6 +54,24 @@ func isMarked(link netlink.Link, alias string) bool {
 	return link.Attrs().Alias == alias && slices.Contains(link.Attrs().AltNames, altName(alias))
 }
 
+// markOf returns the endpoint that a mark of a kind names.
+func markOf(link netlink.Link, kind string) (endpointID string, ok bool) {
+	if id, ok := strings.CutPrefix(link.Attrs().Alias, kind); ok {
+		return id, true
+	}
+	for _, name := range link.Attrs().AltNames {
+		if id, ok := strings.CutPrefix(name, altName(kind)); ok {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+func isMarkedAs(link netlink.Link, kind string) bool {
+	_, ok := markOf(link, kind)
+	return ok
+}
+
 // seenEnd is where the host's end of an endpoint was last seen.
 type seenEnd struct {
 	index     int // 0: nowhere
@@ -191,7 +209,7 @@ func (t *tc) missing(priorities map[string]uint32) error {
 func (t *tc) ifb(endpointID string, lastIndex int) (netlink.Link, error) {
 	alias := ifbAlias + endpointID
 	isOurs := func(l netlink.Link) bool {
-		return l.Type() == "ifb" && hasAMark(l, alias)
+		return l.Type() == "ifb" && (hasAMark(l, alias) || l.Attrs().Group == ifbGroup && l.Attrs().Name == ifbName(endpointID))
 	}
 	if lastIndex != 0 {
 		if l, err := t.LinkByIndex(lastIndex); err == nil && isOurs(l) {

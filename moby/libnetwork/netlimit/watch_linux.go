@@ -32,6 +32,7 @@ type watcher struct {
 
 	mu     sync.Mutex
 	seen   seen
+	called map[int]string // what each link is called, by index
 	woken  chan struct{}
 	closed chan struct{}
 	done   sync.WaitGroup
@@ -41,7 +42,7 @@ type watcher struct {
 // seen is what has changed since it was last taken.
 type seen struct {
 	links  map[int]bool    // by index: the link, or a qdisc of it
-	names  map[string]bool // links that have come, or have this name now
+	names  map[string]bool // links that have come or gone, or that have changed
 	tables bool            // ours, by somebody else
 	all    bool            // messages were lost
 }
@@ -69,13 +70,16 @@ func (w *watcher) notePort(c *mdnetlink.Conn) error {
 	return errors.Join(err, portErr)
 }
 
-func (w *watcher) isOurs(port uint32) bool {
-	if port == w.nftPort.Load() {
-		return true
-	}
-	p, err := w.tcPort()
-	return err == nil && p == port
+// isRead tells whether a message about a qdisc is the kernel's answer to what this
+// package asked: it goes to all. (A port is of one family, so another program may have
+// the number of our socket of nftables here.)
+func (w *watcher) isRead(m mdnetlink.Message) bool {
+	port, err := w.tcPort()
+	return err == nil && port == m.Header.PID
 }
+
+// isOurs tells the same of a change of tables.
+func (w *watcher) isOurs(m mdnetlink.Message) bool { return m.Header.PID == w.nftPort.Load() }
 
 // wake has the loop look again when the next attempt is due.
 func (w *watcher) wake() {
@@ -179,7 +183,7 @@ func (w *watcher) route(m mdnetlink.Message) {
 	i := int(int32(binary.NativeEndian.Uint32(m.Data[4:8])))
 	switch m.Header.Type {
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
-		if !w.isOurs(m.Header.PID) {
+		if !w.isRead(m) {
 			w.add(func(s *seen) { s.links[i] = true })
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -194,7 +198,31 @@ func (w *watcher) route(m mdnetlink.Message) {
 		w.add(func(s *seen) {
 			s.links[i] = true
 			s.names[name] = true
+			if before, ok := w.called[i]; ok {
+				s.names[before] = true // it may have lost this name
+			}
+			if w.called == nil {
+				w.called = map[int]string{}
+			}
+			// A port that leaves its bridge is told of as one that is deleted there.
+			if w.called[i] = name; m.Header.Type == unix.RTM_DELLINK && m.Data[0] == unix.AF_UNSPEC {
+				delete(w.called, i)
+			}
 		})
+	}
+}
+
+// know is told of links that were there before the first message.
+func (w *watcher) know(links []netlink.Link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.called == nil {
+		w.called = map[int]string{}
+	}
+	for _, l := range links {
+		if _, ok := w.called[l.Attrs().Index]; !ok {
+			w.called[l.Attrs().Index] = l.Attrs().Name
+		}
 	}
 }
 
@@ -202,7 +230,7 @@ func (w *watcher) route(m mdnetlink.Message) {
 func (w *watcher) nftables(owner string) func(mdnetlink.Message) {
 	const tableAttr = 1 // in messages about all kinds of objects
 	return func(m mdnetlink.Message) {
-		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m.Header.PID) {
+		if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || w.isOurs(m) {
 			return
 		}
 		ad, err := mdnetlink.NewAttributeDecoder(m.Data[4:])
@@ -238,10 +266,15 @@ func (l *Limiter) Run(told func([]Change), linkSeen func(names map[string]bool))
 	if err == nil {
 		err = w.subscribe(unix.NETLINK_NETFILTER, int(l.netns), []uint32{unix.NFNLGRP_NFTABLES}, w.nftables(l.nft.owner))
 	}
+	var links []netlink.Link
+	if err == nil {
+		links, err = dump(l.tc.LinkList)
+	}
 	if err != nil {
 		w.close()
 		return err
 	}
+	w.know(links)
 	w.done.Add(1)
 	go func() {
 		defer w.done.Done()
@@ -282,6 +315,15 @@ func (l *Limiter) pass(s seen, all bool) time.Duration {
 	defer l.unlock()
 	if all || s.all || s.tables {
 		l.is = nil
+	}
+	if all {
+		links, err := dump(l.tc.LinkList)
+		if err == nil {
+			err = l.sweepStrays(links)
+		}
+		if err != nil {
+			log.G(context.TODO()).WithError(err).Debug("interfaces that were left over could not be looked for")
+		}
 	}
 	now := time.Now()
 	next := fullPass
