@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	mdnetlink "github.com/mdlayher/netlink"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -117,7 +118,11 @@ func (e *testEnd) state(t *testing.T) string {
 	for _, q := range qdiscs {
 		fmt.Fprintln(&s, q.Type(), q.Attrs().LinkIndex)
 	}
-	is, err := e.l.nft.read()
+	// With a connection of its own: the limiter may be at work.
+	n := nft{netns: int(e.host), owner: "test", option: func(*mdnetlink.Conn) error { return nil }}
+	assert.NilError(t, n.open())
+	defer func() { _ = n.conn.CloseLasting() }()
+	is, err := n.read()
 	assert.NilError(t, err)
 	for _, f := range families {
 		if is.exists[f] {

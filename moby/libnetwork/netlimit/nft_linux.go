@@ -539,26 +539,41 @@ func (n *nft) addRules(c *nftables.Chain, rules []rule, atHead bool) {
 	}
 }
 
-// change brings the tables from what is to what should be, in one transaction,
-// and returns what is then. Where is turns out not to be so, it fails, and nothing
-// is changed.
-func (n *nft) change(is, should *tables) (_ *tables, err error) {
+// change brings the tables from what is to what should be and returns what is then.
+// Each family is a transaction of its own: a table that another program owns stands in
+// the way of no other. Where is turns out not to be so, it fails, and nothing is changed
+// in that family.
+func (n *nft) change(is, should *tables) (*tables, error) {
 	wanted := should.wantedChains()
+	var errs []error
+	for _, family := range families {
+		now, err := n.changeFamily(family, is, should, wanted)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		is = now
+	}
+	return is, errors.Join(errs...)
+}
+
+func (n *nft) changeFamily(family nftables.TableFamily, is, should *tables, wanted map[chainName][]rule) (_ *tables, err error) {
 	before := is
-	if is, err = n.prepare(is, should); err != nil {
+	if is, err = n.prepare(family, is, should, wanted); err != nil {
 		return nil, err
 	}
 	var errs []error
 	changed := is != before
 	do := func(e error) { changed, errs = true, append(errs, e) }
 
-	for _, family := range families {
-		if should.uses(family) && !is.exists[family] {
-			n.conn.AddTable(n.table(family))
-			do(nil)
-		}
+	if should.uses(family) && !is.exists[family] {
+		n.conn.AddTable(n.table(family))
+		do(nil)
 	}
 	for _, k := range kinds {
+		if k.family != family {
+			continue
+		}
 		before, after := is.elements[k.name], should.elements[k.name]
 		var gone, come []nftables.SetElement
 		for key, e := range before {
@@ -591,7 +606,7 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 	var read []chainName
 	for _, name := range slices.SortedFunc(maps.Keys(wanted), chainOrder) {
 		have, ok := is.chains[name]
-		if name.name == chainToIfb || ours(have, wanted[name]) {
+		if name.family != family || name.name == chainToIfb || ours(have, wanted[name]) {
 			continue
 		}
 		c := n.chain(name)
@@ -603,37 +618,18 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		do(nil)
 		read = append(read, name)
 	}
-	for id, before := range is.hooks {
-		if h, ok := should.hooks[id]; ok && h == before {
-			continue
-		}
-		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
-		// Up to Linux 6.15 it went with its device.
-		if _, err := n.conn.ListChain(c.Table, c.Name); err == nil {
-			n.conn.DelChain(c)
-			do(nil)
-		}
-	}
-	for id, h := range should.hooks {
-		if is.hooks[id] != h {
-			c := n.hookChain(id, h)
-			n.conn.AddChain(c)
-			n.addRules(c, h.rules(), false)
-			do(nil)
-		}
+	if family == nftables.TableFamilyNetdev {
+		changed = n.changeHooks(is.hooks, should.hooks) || changed
 	}
 
 	// What nobody needs any more goes.
-	drop := map[nftables.TableFamily]bool{}
-	for _, family := range families {
-		if is.exists[family] && !should.uses(family) && !is.foreign[family] {
-			n.conn.DelTable(n.table(family))
-			do(nil)
-			drop[family] = true
-		}
+	drop := is.exists[family] && !should.uses(family) && !is.foreign[family]
+	if drop {
+		n.conn.DelTable(n.table(family))
+		do(nil)
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(is.chains), chainOrder) {
-		if wanted[name] != nil || drop[name.family] {
+		if name.family != family || wanted[name] != nil || drop {
 			continue
 		}
 		c := n.chain(name)
@@ -646,7 +642,7 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		}
 	}
 	for _, k := range kinds {
-		if is.elements[k.name] != nil && len(should.elements[k.name]) == 0 && !drop[k.family] {
+		if k.family == family && is.elements[k.name] != nil && len(should.elements[k.name]) == 0 && !drop {
 			n.conn.DelSet(n.set(k))
 			do(nil)
 		}
@@ -661,24 +657,55 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 		n.reopen()
 		return nil, err
 	}
-	now := newTables()
-	for name, elements := range should.elements {
-		now.elements[name] = elements
+	now := *is
+	now.elements, now.chains, now.exists = maps.Clone(is.elements), maps.Clone(is.chains), maps.Clone(is.exists)
+	for _, k := range kinds {
+		if k.family == family {
+			delete(now.elements, k.name)
+			if elements, ok := should.elements[k.name]; ok {
+				now.elements[k.name] = elements
+			}
+		}
 	}
-	now.hooks = should.hooks
-	for _, family := range families {
-		now.exists[family] = (is.exists[family] || should.uses(family)) && !drop[family]
-		now.foreign[family] = is.foreign[family]
+	if family == nftables.TableFamilyNetdev {
+		now.hooks = should.hooks
 	}
-	for name := range wanted {
-		now.chains[name] = is.chains[name]
+	now.exists[family] = (is.exists[family] || should.uses(family)) && !drop
+	for name := range is.chains {
+		if name.family == family && wanted[name] == nil {
+			delete(now.chains, name)
+		}
 	}
 	for _, name := range read {
 		if now.chains[name], err = n.rulesOf(n.chain(name)); err != nil {
 			return nil, err
 		}
 	}
-	return now, nil
+	return &now, nil
+}
+
+// changeHooks adds to the transaction what the chains of single endpoints need.
+func (n *nft) changeHooks(is, should map[string]hook) (changed bool) {
+	for id, before := range is {
+		if h, ok := should[id]; ok && h == before {
+			continue
+		}
+		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
+		// Up to Linux 6.15 it went with its device.
+		if _, err := n.conn.ListChain(c.Table, c.Name); err == nil {
+			n.conn.DelChain(c)
+			changed = true
+		}
+	}
+	for id, h := range should {
+		if is[id] != h {
+			c := n.hookChain(id, h)
+			n.conn.AddChain(c)
+			n.addRules(c, h.rules(), false)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // prepare makes what the library cannot: sets that tell nft in which order their
@@ -686,12 +713,12 @@ func (n *nft) change(is, should *tables) (_ *tables, err error) {
 // would load these again; and the rule `fwd to` that sends packets to the ifb that a
 // map has for the interface by which they came in. That is a transaction of its own,
 // before the one that uses it.
-func (n *nft) prepare(is, should *tables) (*tables, error) {
+func (n *nft) prepare(family nftables.TableFamily, is, should *tables, wanted map[chainName][]rule) (*tables, error) {
 	var b batch
 	now := *is
 	now.exists, now.chains, now.elements = maps.Clone(is.exists), maps.Clone(is.chains), maps.Clone(is.elements)
 	for _, k := range kinds {
-		if len(should.elements[k.name]) == 0 || is.elements[k.name] != nil {
+		if k.family != family || len(should.elements[k.name]) == 0 || is.elements[k.name] != nil {
 			continue
 		}
 		if !now.exists[k.family] {
@@ -704,8 +731,8 @@ func (n *nft) prepare(is, should *tables) (*tables, error) {
 		now.elements[k.name] = map[string]element{}
 	}
 	name := chainName{nftables.TableFamilyNetdev, chainToIfb}
-	rules := should.wantedChains()[name]
-	redirect := rules != nil && !ours(is.chains[name], rules)
+	rules := wanted[name]
+	redirect := name.family == family && rules != nil && !ours(is.chains[name], rules)
 	if redirect {
 		table := n.table(name.family).Name
 		if _, ok := is.chains[name]; !ok {
