@@ -139,6 +139,9 @@ VM_KILLS ?= 3
 # The same with two clients and a container that grows, on the host only.
 CLIENT_KILLS ?= 25
 
+# How often another program's hand takes a network limit away, on the host only.
+NET_KILLS ?= 15
+
 # How often the network tests start and end a limited container.
 CYCLES ?= 50
 VM_CYCLES ?= 5
@@ -169,16 +172,16 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 
 .PHONY: integration
 integration: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
-	@MUST=$(MUST),net-rate,stock,previous,loop,btrfs KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
+	@MUST=$(MUST),net-rate,stock,previous,loop,btrfs KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-host -- go test -json -count=1 -timeout=1h -run '$(RUN)' ./integration
 
 # An emulated machine is ten times as slow. So `make test` leaves out of both VMs
 # what the host runs (without the part of it that needs a GPU, where that is the
 # same code as for other limits), and has in one of them only what does not depend
 # on the cgroup version: ITS_ is what the VM with the host's own version leaves
 # out, OTHER_ the other. FULL=1 or a RUN has all.
-HOST_DID := RandomBodies|UpdateThatHangs.*|TheFirstPacketOfAProgramHasItsClassAndNoOther|Parallel.*|AuthorizationPluginsSeeTheLimits|ModresourcesDoesNoMoreThanItNeeds|InterruptedModresourcesChangesNothing|AnUpdateKeepsTheSeccompFilter|AStock(DaemonIsRefusedByOurCLI|CLIWorksWithOurDaemon)|CompletionAsksTheDaemon|ResourcesFileOfEachCommand|ShowCanBeFedBack|UpdateOfA(PausedContainer|RestartingContainer|ContainerBeingRemoved)|LimitsOverALiveRestore|OfSeveralContainersNetworksAndDisksAreAllPutBack|AFaultOf(Runc|TheDisk).*|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|AConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits|AFailedUpdateLeavesTheNetworkAsItWas|Blkio(LimitFollowsTheVolume|LimitWithoutADisk)|Net(RateRangeEnds|ClassAndPriorityOfABridgedContainer|RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsThatAreLostAreShownAndTriedAgain|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid|UninstallLeavesNothing)|UpdateFaults.*|Takeover.*|LimitsSurviveAStockDockerd|UpdateThatFails.*
+HOST_DID := RandomBodies|UpdateThatHangs.*|TheFirstPacketOfAProgramHasItsClassAndNoOther|Parallel.*|AuthorizationPluginsSeeTheLimits|ModresourcesDoesNoMoreThanItNeeds|InterruptedModresourcesChangesNothing|AnUpdateKeepsTheSeccompFilter|AStock(DaemonIsRefusedByOurCLI|CLIWorksWithOurDaemon)|CompletionAsksTheDaemon|ResourcesFileOfEachCommand|ShowCanBeFedBack|UpdateOfA(PausedContainer|RestartingContainer|ContainerBeingRemoved)|LimitsOverALiveRestore|OfSeveralContainersNetworksAndDisksAreAllPutBack|AFaultOf(Runc|TheDisk).*|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|AConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits|AFailedUpdateLeavesTheNetworkAsItWas|Blkio(LimitFollowsTheVolume|LimitWithoutADisk)|Net(RateRangeEnds|TrafficGoesOnWhenAnAliasWasSetWithoutDockerd|RootQdiscOfAnAdministratorStays|IngressFiltersOfAnAdministratorStay|RulesOfAnAdministratorStay|LimitsOfTwoDockerds|RuleSetCanBeSavedAndLoaded|TakeoverReplacesTheMeansOfThePreviousBuild|LimitEndpointsAreWhatTheKernelHas|StartByPolicyIsTriedAgain|FaultsOfOtherHands|LimitsBesideBothKindsOfIptables|ClassHoldsForTheAnswersOfDockerProxy|ClassHoldsForDockerProxyWithoutIptables|ClassOfAPublishedPortIsNotThatOfTheHostsProcesses|ClassAndPriorityOfABridgeWithTheLANsNIC|PriorityOfAMissingInterfaceIsInForceOnceItComes|ClassAndRatesOfANetworkWithIPv6Alone|ClassLetsDHCPAndNeighbourDiscoveryThrough|ClassHoldsForFramesToTheLAN|ClassOfAContainerThatForwards|LimitsOnAMacvlanAreRefusedEarly|LimitsOnAnOverlayAreRefusedEarly|LimitsWithoutADefaultBridge|ClassOfAContainerThatEndedIsNotTheNextOnes|ClassOfAContainerIsGoneThoughDockerdDiedWhileItEnded|ClassAndPriorityOfABridgedContainer|RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsThatAreLostAreShownAndTriedAgain|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid|UninstallLeavesNothing)|UpdateFaults.*|Takeover.*|LimitsSurviveAStockDockerd|UpdateThatFails.*
 ITS_VERSION_TOO := |OnlyWhatIsNamedChanges|UpdateInterruptedLooksRightBeforeItLowers|Blkio(LimitHoldsAgainstTheContainer|LimitReachesRawDisks|LimitReachesDisksThatComeLater|LimitRangeEnds|LimitReachesEveryDisk|Rate|LimitOnBtrfs|LimitWithADiskThatIsGone|LimitNamesWhatItDoesNotReach)|AFaultOfTheKernel.*|AFaultInMidUpdateLeavesNoMixture|PriorityDecidesTheShareOfTheGPU|TheShareIsOfTimeAndOfContainers|AParentCapsThePriority|TheLowestPriorityIsServedToo|ALimitOnADiskThatIsGone.*|GPULimitIs(RefusedForNVIDIA|ForGPUsThatKeepIt)|GPUUpdateIsRefusedForNVIDIAWithoutARecord|GPULimit(WithTooMuchInDev|OnNVIDIAThatTheImageAsksForIsRefused|ThatNobodyKeepsIsShownAfterAStart)
-OTHER_VERSION_TOO := |ALimitNotAskedForIsNotSet|AChangedMemoryLimitIsEnforcedAtOnce|ModresourcesChangesAllContainersOrNone|LimitsLast|UpdateOfA.*|BlkioLimitOnDisksMadeOfDisks|BlkioLimitOnAVolumeOfLVM|AFaultBetweenTwoWritesIsTakenBack|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|TheUpdateEventNamesWhatChanged|ABadValue.*|GPULimitWithAHostileDev|GPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart|GPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows
+OTHER_VERSION_TOO := |Net(LimitsHoldAgainstEachHand|ClassHoldsForForgedAddresses|LimitsOnAnIPvlanAreRefusedEarly)|ALimitNotAskedForIsNotSet|AChangedMemoryLimitIsEnforcedAtOnce|ModresourcesChangesAllContainersOrNone|LimitsLast|UpdateOfA.*|BlkioLimitOnDisksMadeOfDisks|BlkioLimitOnAVolumeOfLVM|AFaultBetweenTwoWritesIsTakenBack|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|TheUpdateEventNamesWhatChanged|ABadValue.*|GPULimitWithAHostileDev|GPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart|GPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows
 HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
 FULL ?=
 
@@ -194,7 +197,7 @@ vm-image: $(PROGRAMS) kernel $(BIN)/vm
 
 .PHONY: faults
 faults:
-	@$(MAKE) integration RUN='Crash|Fault' KILLS=1000 CLIENT_KILLS=1000
+	@$(MAKE) integration RUN='Crash|Fault' KILLS=1000 CLIENT_KILLS=1000 NET_KILLS=1000
 
 .PHONY: race
 race: $(PROGRAMS)

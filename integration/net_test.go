@@ -127,7 +127,7 @@ func (h netHost) classOf(t *testing.T, d *daemon.Daemon, name, addr string) stri
 // leftovers is all of the host that a limit could leave behind, as text.
 func (h netHost) leftovers(t *testing.T) string {
 	t.Helper()
-	ifbs, rules := regexp.MustCompile(`ifb([0-9a-f]{7})`), regexp.MustCompile(`--comment ([0-9a-f]{64}) `)
+	ifbs, rules := regexp.MustCompile(`alias docker egress ([0-9a-f]{64})`), regexp.MustCompile(`comment "?([0-9a-f]{64})`)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var s strings.Builder
 		for _, cmd := range []string{
@@ -135,20 +135,51 @@ func (h netHost) leftovers(t *testing.T) string {
 		} {
 			s.WriteString(h.Must(t, strings.Fields(cmd)...))
 		}
+		limits, changing := h.limitTables(t)
+		s.WriteString(limits)
 		// dockerd does not wait for the end of an ifb and of rules whose veth is gone.
-		gone := func(found *regexp.Regexp, veth string) bool {
+		gone := func(found *regexp.Regexp) bool {
 			return slices.ContainsFunc(found.FindAllStringSubmatch(s.String(), -1), func(m []string) bool {
-				return !strings.Contains(s.String(), veth+m[1])
+				return !strings.Contains(s.String(), "alias docker endpoint "+m[1])
 			})
 		}
 		// Nor does ip wait until nobody changes what it lists.
-		going := gone(ifbs, "veth") || gone(rules, "endpoint ") || strings.Contains(s.String(), "Dump was interrupted")
+		going := changing || gone(ifbs) || gone(rules) || strings.Contains(s.String(), "Dump was interrupted")
 		if going && time.Now().Before(deadline) {
 			continue
 		}
-		// The state of a bridge that lost its last port, and handles of ours.
-		return regexp.MustCompile(`(?m)(state \w+|d0[cd]:|mode DEFAULT|<[^>]*>|brd \S+|link/ether \S+)`).ReplaceAllString(s.String(), "")
+		// The state of a bridge that lost its last port, handles of ours, and a length
+		// that the kernel sets with the first qdisc.
+		return regexp.MustCompile(`(?m)(state \w+|d0[cd]:|qlen \d+|mode DEFAULT|<[^>]*>|brd \S+|link/ether \S+)`).ReplaceAllString(s.String(), "")
 	}
+}
+
+// limitTables is what dockerds have in nftables, sorted by table, as a set has no order.
+// changing tells that a table went while it was read.
+func (h netHost) limitTables(t *testing.T) (text string, changing bool) {
+	t.Helper()
+	// What a rule has counted is not a limit.
+	counted := regexp.MustCompile(`counter packets \d+ bytes \d+`)
+	for _, line := range slices.Sorted(strings.Lines(h.Must(t, "nft", "list", "tables"))) {
+		table := strings.Fields(line)
+		if len(table) != 3 || !strings.HasPrefix(table[2], "docker-limits-") {
+			continue
+		}
+		out, err := h.Run("nft", "list", "table", table[1], table[2])
+		if err != nil {
+			return text, true
+		}
+		var lines []string
+		for line := range strings.Lines(counted.ReplaceAllString(out, "counter")) {
+			line = strings.TrimPrefix(strings.TrimSpace(line), "elements = { ")
+			for element := range strings.SplitSeq(strings.TrimSuffix(line, " }"), ", ") {
+				lines = append(lines, strings.TrimSuffix(element, ",")+"\n")
+			}
+		}
+		slices.Sort(lines)
+		text += strings.Join(lines, "")
+	}
+	return text, false
 }
 
 // serve makes a container send zeros to whoever connects to port 9000, and
@@ -383,16 +414,9 @@ func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
 	assert.Equal(t, h.classOf(t, d, "c1", outside4), classOther)
 
 	// What cannot be is refused, and changes nothing.
-	for _, tc := range []struct{ args, words string }{
-		{"--net-prio=nosuch0:5", "--net-prio=nosuch0:5 host has no interface nosuch0"},
-		{"--net-classid=10:1", "--net-classid=10:1 --net-prio=lo use one of them"},
-	} {
-		r := d.Docker(t, "update", tc.args, "c1")
-		if r.Code == 0 {
-			t.Errorf("%s was taken", tc.args)
-		}
-		wantWords(t, r.Stderr, strings.Fields(tc.words)...)
-	}
+	r := d.Docker(t, "update", "--net-classid=10:1", "c1")
+	assert.Check(t, r.Code != 0, "a class was taken beside priorities")
+	wantWords(t, r.Stderr, "--net-classid=10:1", "--net-prio=lo", "use one of them")
 	d.Must(t, "rm", "-f", "c1", "other")
 	assert.Equal(t, h.leftovers(t), clean)
 }
@@ -485,10 +509,10 @@ func TestNetLimitsOutliveDockerd(t *testing.T) {
 	before := h.leftovers(t)
 
 	d.Kill(t)
-	// A reload of firewalld meanwhile, and what an update half done leaves.
-	h.Must(t, "iptables", "-t", "mangle", "-F")
-	h.Must(t, "iptables", "-t", "mangle", "-X")
-	ifb := regexp.MustCompile(`ifb[0-9a-f]{7}`).FindString(before)
+	// Another program's reload meanwhile, and what an update half done leaves.
+	tables := h.mustTables(t)
+	h.Must(t, append([]string{"nft", "delete", "table"}, strings.Fields(tables[0])...)...)
+	ifb := regexp.MustCompile(`ifb[0-9a-f]{11}`).FindString(before)
 	h.Must(t, "tc", "qdisc", "del", "dev", ifb, "root")
 	d.StartAgain(t)
 	assert.Equal(t, h.leftovers(t), before)
@@ -521,42 +545,47 @@ func notInForce(t *testing.T, d *daemon.Daemon, name string) []string {
 	return c.LimitsNotInForce
 }
 
-// What stands in the way when dockerd starts: an ingress qdisc of another kind,
-// and a rule in our chain that is not ours.
+// What stands in the way when dockerd starts: an administrator's root qdisc, and a
+// table that is another program's.
 func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	h, d := setupNet(t)
 	since := time.Now()
-	d.Must(t, "run", "-d", "--name", "c1", "--net-egress-rate=8mbit", "--net-ingress-rate=16mbit", "--net-classid=10:1", "busybox", "sleep", "inf")
+	b := runBox(t, h, d, "c1", "--net-egress-rate=8mbit", "--net-ingress-rate=16mbit", "--net-classid=10:1")
 	before := h.leftovers(t)
-	end := "veth" + regexp.MustCompile(`ifb([0-9a-f]{7})`).FindStringSubmatch(before)[1]
+	end := b.veth(t)
+	table := ""
+	for _, name := range h.mustTables(t) {
+		if strings.HasPrefix(name, "inet ") {
+			table = name
+		}
+	}
+	var release func()
 	block := func() {
 		t.Helper()
 		d.Kill(t)
-		h.Must(t, "tc", "qdisc", "del", "dev", end, "ingress")
-		h.Must(t, "tc", "qdisc", "add", "dev", end, "clsact")
-		h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
-		h.Must(t, "iptables", "-t", "mangle", "-A", "DOCKER-NETCLASS", "-d", "192.0.2.9", "-j", "RETURN")
+		h.Must(t, "tc", "qdisc", "replace", "dev", end, "root", "handle", "1:", "htb")
+		release = h.takeTable(t, table)
 		d.StartAgain(t)
 	}
 	unblock := func() {
 		t.Helper()
-		h.Must(t, "tc", "qdisc", "del", "dev", end, "clsact")
-		h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
+		h.Must(t, "tc", "qdisc", "del", "dev", end, "root")
+		release()
 	}
 	warnings := func() string { return d.Must(t, "info", "-f", "{{.Warnings}}") }
 
 	block()
 	lost := notInForce(t, d, "c1")
 	assert.Equal(t, len(lost), 2, "%q", lost)
-	wantWords(t, lost[0], "NetClassID on network bridge: ", "unknown option -d")
-	wantWords(t, lost[1], "NetEgressRate on network bridge: ", "ingress qdisc on "+end)
+	wantWords(t, lost[0], "NetClassID on network bridge: ", strings.Fields(table)[1])
+	wantWords(t, lost[1], "NetIngressRate on network bridge: ", "root qdisc of interface "+end+" is htb 1:")
 	wantWords(t, warnings(), "not in force", "LimitsNotInForce", "c1")
 	// An update of it is refused, and what is shown stays true.
-	r := d.Docker(t, "update", "--net-egress-rate=24mbit", "c1")
+	r := d.Docker(t, "update", "--net-ingress-rate=24mbit", "c1")
 	assert.Assert(t, r.Code != 0, "an update was taken that cannot be enforced")
-	wantWords(t, r.Stderr, "ingress qdisc on "+end)
+	wantWords(t, r.Stderr, "root qdisc of interface "+end+" is htb 1:")
 	assert.DeepEqual(t, notInForce(t, d, "c1"), lost)
-	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.NetEgressRate}}", "c1"), "8000000")
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.NetIngressRate}}", "c1"), "16000000")
 
 	unblock()
 	for stop := time.Now().Add(time.Minute); len(notInForce(t, d, "c1")) > 0; time.Sleep(200 * time.Millisecond) {
@@ -565,7 +594,7 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	assert.Equal(t, h.leftovers(t), before)
 	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
 	// The event comes just after inspect knows.
-	want := []string{"limit_lost NetClassID bridge", "limit_lost NetEgressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetEgressRate bridge"}
+	want := []string{"limit_lost NetClassID bridge", "limit_lost NetIngressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetIngressRate bridge"}
 	var events []string
 	for stop := time.Now().Add(10 * time.Second); len(events) < len(want) && time.Now().Before(stop); {
 		events = strings.Split(d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
@@ -587,10 +616,7 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	d.Must(t, "kill", "c1")
 	assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
 	assert.Assert(t, !strings.Contains(warnings(), "not in force"), warnings())
-	// With a rule that is not its own in there dockerd left the chain alone.
-	h.Must(t, "iptables", "-t", "mangle", "-F", "DOCKER-NETCLASS")
-	h.Must(t, "iptables", "-t", "mangle", "-D", "POSTROUTING", "-j", "DOCKER-NETCLASS")
-	h.Must(t, "iptables", "-t", "mangle", "-X", "DOCKER-NETCLASS")
+	release()
 }
 
 // The lock that every runc takes on the container's state holds the update up,
@@ -746,7 +772,6 @@ func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
 		{"--network=mac --net-classid=10:1", "--net-classid=10:1 mac macvlan bridge"},
 		{"--network=ipv --net-ingress-rate=8mbit", "--net-ingress-rate=8000000 ipv ipvlan CAP_NET_ADMIN bridge"},
 		{"--net-egress-rate=6071", "--net-egress-rate 6072 to 1000000000000000"},
-		{"--net-prio=nosuch0:1", "--net-prio=nosuch0:1 nosuch0"},
 	} {
 		args := append([]string{"run", "--rm", "--name", "refused"}, strings.Fields(tc.args)...)
 		r := d.Docker(t, append(args, "busybox", "true")...)

@@ -23,6 +23,7 @@ func setupPrevious(t *testing.T) (h netHost, d *daemon.Daemon, takeOver func()) 
 	require.Previous(t)
 	require.NetRate(t)
 	h = newNetHost(t, netns.New(t), netns.New(t))
+	h.Must(t, "sysctl", "-qw", "net.ipv4.ip_forward=1") // see setupHands
 	d, err := daemon.StartWith(daemon.Previous, h.NS, "--live-restore")
 	assert.NilError(t, err)
 	daemon.Until(t, d)
