@@ -28,11 +28,25 @@ var (
 	startAgainLast  = 5 * time.Minute
 )
 
-// startingAgain has the containers that are tried again, and how to end that.
+// startingAgain has the containers that are tried again.
 var startingAgain = struct {
 	sync.Mutex
-	cancel map[string]context.CancelFunc
-}{cancel: map[string]context.CancelFunc{}}
+	attempts map[string]*attempts
+}{attempts: map[string]*attempts{}}
+
+type attempts struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed after the last one
+}
+
+// startOnce is a variable for tests.
+var startOnce func(context.Context, *Daemon, *container.Container) error
+
+func init() { // a start can come to be tried again
+	startOnce = func(ctx context.Context, daemon *Daemon, ctr *container.Container) error {
+		return daemon.containerStart(ctx, daemon.config(), ctr, "", "", true)
+	}
+}
 
 // startAgain is called with what became of a start that no client asked for.
 func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
@@ -42,14 +56,27 @@ func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	startingAgain.Lock()
 	defer startingAgain.Unlock()
-	if _, ok := startingAgain.cancel[ctr.ID]; ok {
+	if _, ok := startingAgain.attempts[ctr.ID]; ok {
 		cancel()
 		return
 	}
-	startingAgain.cancel[ctr.ID] = cancel
+	a := &attempts{cancel: cancel, done: make(chan struct{})}
+	startingAgain.attempts[ctr.ID] = a
 	go func() {
-		defer stopStartingAgain(ctr.ID)
-		daemon.waitForStartupDone()
+		defer func() {
+			cancel()
+			startingAgain.Lock()
+			defer startingAgain.Unlock()
+			if startingAgain.attempts[ctr.ID] == a {
+				delete(startingAgain.attempts, ctr.ID)
+			}
+			close(a.done)
+		}()
+		select {
+		case <-ctx.Done():
+			return
+		case <-daemon.startupDone:
+		}
 		logger := log.G(ctx).WithField("container", ctr.ID)
 		for delay := startAgainFirst; ; delay = min(2*delay, startAgainLast) {
 			logger.WithError(err).Warnf("the container is down until a limit can be put in force; trying again in %s", delay)
@@ -58,10 +85,10 @@ func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
 				return
 			case <-time.After(delay):
 			}
-			if !daemon.shouldRun(ctr) {
+			if ctx.Err() != nil || !daemon.shouldRun(ctr) {
 				return
 			}
-			err = daemon.containerStart(context.WithoutCancel(ctx), daemon.config(), ctr, "", "", true)
+			err = startOnce(context.WithoutCancel(ctx), daemon, ctr)
 			if err == nil {
 				logger.Info("the container runs again")
 				return
@@ -85,27 +112,23 @@ func (daemon *Daemon) shouldRun(ctr *container.Container) bool {
 	return !ctr.Running && !ctr.RemovalInProgress && !ctr.Dead && !ctr.HasBeenManuallyStopped && !policy.IsNone()
 }
 
-// stopStartingAgain tells whether there was anything to stop. `docker stop` of a
-// container that is down ends the attempts.
-func stopStartingAgain(containerID string) bool {
-	startingAgain.Lock()
-	defer startingAgain.Unlock()
-	cancel, ok := startingAgain.cancel[containerID]
-	if ok {
-		cancel()
-		delete(startingAgain.cancel, containerID)
-	}
-	return ok
-}
-
-// stopWhileDown is `docker stop` of a container that does not run. It tells whether
-// that changed anything.
+// stopWhileDown is `docker stop` of a container that did not run: it ends the
+// attempts. It tells whether that was all; the last one may have succeeded.
 func (daemon *Daemon) stopWhileDown(ctr *container.Container) bool {
-	if !stopStartingAgain(ctr.ID) {
+	startingAgain.Lock()
+	a := startingAgain.attempts[ctr.ID]
+	delete(startingAgain.attempts, ctr.ID)
+	startingAgain.Unlock()
+	if a == nil {
 		return false
 	}
+	a.cancel()
+	<-a.done
 	ctr.Lock()
 	defer ctr.Unlock()
+	if ctr.Running {
+		return false
+	}
 	ctr.HasBeenManuallyStopped = true
 	if err := ctr.CheckpointTo(context.TODO(), daemon.containersReplica); err != nil {
 		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("that it was stopped could not be stored")

@@ -365,34 +365,6 @@ func TestWhatGoesComesBack(t *testing.T) {
 	}
 }
 
-// The kernel tells of the new name of a link alone.
-func TestRenamedInterfaceIsMissing(t *testing.T) {
-	e := newTestEnd(t, "ep1")
-	add := func(name string) netlink.Link {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = name
-		assert.NilError(t, e.nlh.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
-		l, err := e.nlh.LinkByName(name)
-		assert.NilError(t, err)
-		return l
-	}
-	before := add("up0")
-	assert.NilError(t, e.l.Run(func([]Change) {}, func(map[string]bool) {}))
-	after := add("up1")
-	assert.NilError(t, e.l.Set(ep1, Settings{Priorities: map[string]uint32{"up0": 7, "up1": 8}}))
-	assert.NilError(t, e.l.Lost("ep1"))
-	for _, l := range []netlink.Link{before, after} {
-		name := l.Attrs().Name
-		assert.NilError(t, e.nlh.LinkSetName(l, "was0"))
-		wait(t, name+" is missing", func() bool {
-			err := e.l.Lost("ep1")
-			return err != nil && strings.Contains(err.Error(), "no interface "+name)
-		})
-		assert.NilError(t, e.nlh.LinkSetName(l, name))
-		wait(t, name+" is back", func() bool { return e.l.Lost("ep1") == nil })
-	}
-}
-
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
@@ -610,6 +582,34 @@ func listenUDP(t *testing.T, ns netns.NsHandle, addr string) (c net.PacketConn, 
 	t.Helper()
 	inNS(t, ns, func() error { c, err = net.ListenPacket("udp", addr); return nil })
 	return c, err
+}
+
+// The kernel tells of the new name of a link alone.
+func TestRenamedInterfaceIsMissing(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	add := func(name string) netlink.Link {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		assert.NilError(t, e.nlh.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
+		l, err := e.nlh.LinkByName(name)
+		assert.NilError(t, err)
+		return l
+	}
+	before := add("up0")
+	assert.NilError(t, e.l.Run(func([]Change) {}, func(map[string]bool) {}))
+	after := add("up1")
+	assert.NilError(t, e.l.Set(ep1, Settings{Priorities: map[string]uint32{"up0": 7, "up1": 8}}))
+	assert.NilError(t, e.l.Lost("ep1"))
+	for _, l := range []netlink.Link{before, after} {
+		name := l.Attrs().Name
+		assert.NilError(t, e.nlh.LinkSetName(l, "was0"))
+		wait(t, name+" is missing", func() bool {
+			err := e.l.Lost("ep1")
+			return err != nil && strings.Contains(err.Error(), "no interface "+name)
+		})
+		assert.NilError(t, e.nlh.LinkSetName(l, name))
+		wait(t, name+" is back", func() bool { return e.l.Lost("ep1") == nil })
+	}
 }
 
 func TestShapes(t *testing.T) {
