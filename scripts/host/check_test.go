@@ -26,7 +26,7 @@ const (
 	v1gpu   = v1 + "gpu /sys/fs/cgroup/gpu cgroup rw,gpu 0 0\n"
 	v2      = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n"
 	kconfig = "CONFIG_CGROUP_GPU=y\nCONFIG_DRM=m\nCONFIG_DRM_SCHED=m\nCONFIG_MEMCG=y\nCONFIG_BLK_CGROUP=y\nCONFIG_BLK_DEV_THROTTLING=y\n" +
-		"CONFIG_NET_SCHED=y\nCONFIG_NET_SCH_TBF=m\nCONFIG_NET_SCH_INGRESS=m\nCONFIG_NET_CLS_U32=m\nCONFIG_NET_ACT_MIRRED=m\nCONFIG_IFB=m\n"
+		"CONFIG_NET_SCHED=y\nCONFIG_NET_SCH_TBF=m\nCONFIG_IFB=m\nCONFIG_NF_TABLES=m\nCONFIG_NF_TABLES_NETDEV=y\nCONFIG_NFT_FWD_NETDEV=m\n"
 	cards = "226:0 amdgpu pci:0000:03:00.0 memory priority\n226:128 amdgpu pci:0000:03:00.0 memory priority\n"
 	// With the names of functions that a Go program has in it.
 	ourDockerd = "echo Docker version 28.5.2+gpu\nexit\ngithub.com/docker/docker/daemon/graphdriver/btrfs.Init\ngithub.com/docker/docker/daemon/graphdriver/overlay2.Init"
@@ -106,7 +106,7 @@ func TestCheckHost(t *testing.T) {
 		code     int
 		want     []string
 	}{
-		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: no iptables", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "ok     /dev/dri/card0: amdgpu keeps --gpu-memory and --gpu-priority", "ok     /dev/dri/renderD128: amdgpu keeps"}},
+		{name: "v2", want: []string{"cgroup v2 at", "gpu is in /sys/fs/cgroup/cgroup.controllers", "yes    --gpu-memory", "yes    --memory", "yes    --blkio-read-limit, --device-read-bps", "yes    --net-egress-rate", "no     --net-classid, --net-prio on bridge networks: CONFIG_NF_TABLES_INET", "no     --net-classid, --net-prio with --network=host: CONFIG_BPF_SYSCALL", "ok     /dev/dri/card0: amdgpu keeps --gpu-memory and --gpu-priority", "ok     /dev/dri/renderD128: amdgpu keeps"}},
 		{name: "v1", files: map[string]string{"proc/mounts": v1gpu}, want: []string{"ok     cgroup v1", "v1 gpu hierarchy at /sys/fs/cgroup/gpu", "/dev/dri/renderD128: amdgpu keeps --gpu-memory and --gpu-priority", "GPU limits will work"}},
 		{name: "hybrid", files: map[string]string{"proc/mounts": v1gpu + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"}, want: []string{"(hybrid)"}},
 		{name: "data-root of a driver that is there", files: map[string]string{"var/lib/docker/btrfs/subvolumes/x": "", "var/lib/docker/zfs": "-"}, programs: map[string]string{"dockerd": ourDockerd},
