@@ -722,7 +722,7 @@ func (h netHost) allLeftovers(t *testing.T) string {
 // limitEvents are what happened to a container's limits, oldest first.
 func limitEvents(t *testing.T, d *daemon.Daemon, name string, since time.Time) (events []string) {
 	t.Helper()
-	out := d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container="+name, "--filter", "event=limit_lost", "--filter", "event=limit_restored",
+	out := d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", nextSecond(), "--filter", "container="+name, "--filter", "event=limit_lost", "--filter", "event=limit_restored",
 		"--format", "{{.Action}} {{.Actor.Attributes.limit}} {{.Actor.Attributes.network}} {{.Actor.Attributes.reason}}")
 	for line := range strings.Lines(out) {
 		events = append(events, strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "<no value>")))

@@ -597,7 +597,7 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 	want := []string{"limit_lost NetClassID bridge", "limit_lost NetIngressRate bridge", "limit_restored NetClassID bridge", "limit_restored NetIngressRate bridge"}
 	var events []string
 	for stop := time.Now().Add(10 * time.Second); len(events) < len(want) && time.Now().Before(stop); {
-		events = strings.Split(d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", "0s", "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
+		events = strings.Split(d.Must(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", nextSecond(), "--filter", "container=c1", "--filter", "event=limit_lost", "--filter", "event=limit_restored",
 			"--format", "{{.Action}} {{.Actor.Attributes.limit}} {{.Actor.Attributes.network}}"), "\n")
 	}
 	slices.Sort(events)

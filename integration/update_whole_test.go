@@ -36,11 +36,14 @@ func waitFor(t *testing.T, d *daemon.Daemon, name, file string) {
 	})
 }
 
+// nextSecond is when `docker events` has shown what is past: it counts the end in whole
+// seconds.
+func nextSecond() string { return strconv.FormatInt(time.Now().Unix()+1, 10) }
+
 // pastEvents are those of an action that dockerd still knows.
 func pastEvents(t *testing.T, d *daemon.Daemon, action, format string) string {
 	t.Helper()
-	soon := strconv.FormatInt(time.Now().Unix()+1, 10) // docker counts the end in whole seconds
-	return d.Must(t, "events", "--since=1h", "--until="+soon, "--filter=event="+action, "--format", format)
+	return d.Must(t, "events", "--since=1h", "--until="+nextSecond(), "--filter=event="+action, "--format", format)
 }
 
 // The restart policy belongs to what an update changes as a whole.
