@@ -407,6 +407,7 @@ func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
 	d.Must(t, "modresources", "--net-classid=10:1", "c1")
 	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
 	assert.Equal(t, h.classOf(t, d, "other", outside4), classOther)
+	assert.Equal(t, strings.TrimSpace(d.Must(t, "inspect", "-f", "{{json .NetLimitEndpoints}}", "c1")), `[{"Network":"host","Interface":"","ClassID":1048577}]`)
 	d.Must(t, "update", "--net-classid=0", "--net-prio="+uplink+":"+strconv.Itoa(0x100003), "c1")
 	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
 	// Through another interface it does not hold.
@@ -853,6 +854,22 @@ func TestNetClassInTheHostsNetworkV1(t *testing.T) {
 	assert.Assert(t, strings.Contains(prios(), uplink+" 1048579"), prios())
 	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
 
+	// Another program's hand, of which the kernel tells nobody.
+	shown := func(name string) string {
+		return strings.TrimSpace(d.Must(t, "inspect", "-f", "{{json .NetLimitEndpoints}}", name))
+	}
+	assert.Equal(t, shown("c1"), `[{"Network":"host","Interface":"","ClassID":1048577}]`)
+	writeFile(t, g1, "net_cls", "net_cls.classid", "0")
+	writeFile(t, g2, "net_prio", "net_prio.ifpriomap", uplink+" 0")
+	within(t, noticed(), "class and priority again", func() error {
+		if class() != "1048577" || !strings.Contains(prios(), uplink+" 1048579") {
+			return fmt.Errorf("%s, %s", class(), prios())
+		}
+		return nil
+	})
+	events := pastEvents(t, d, "limit_restored", `{{index .Actor.Attributes "limit"}}`)
+	assert.Assert(t, strings.Contains(events, "NetClassID") && strings.Contains(events, "NetPriorities"), events)
+
 	d.Must(t, "update", "--net-classid=10:3", "c1")
 	assert.Equal(t, class(), "1048579")
 	d.Must(t, "update", "--net-classid=0", "c1")
@@ -874,6 +891,13 @@ func readFile(t *testing.T, g cgroupfs.Group, controller, name string) string {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	assert.NilError(t, err)
 	return strings.TrimSpace(string(b))
+}
+
+func writeFile(t *testing.T, g cgroupfs.Group, controller, name, value string) {
+	t.Helper()
+	dir, err := g.Dir(controller)
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(value), 0))
 }
 
 func TestAHierarchyThatIsNotMountedIsNamed(t *testing.T) {

@@ -11,10 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
@@ -31,7 +28,6 @@ import (
 	"github.com/docker/docker/libnetwork/netlimit"
 	"github.com/docker/docker/libnetwork/types"
 	"github.com/docker/docker/pkg/sysinfo"
-	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -46,6 +42,7 @@ import (
 // netState is dockerd's own of network limits.
 type netState struct {
 	limiter *netlimit.Limiter // nil if dockerd is rootless or has no networks
+	stop    chan struct{}
 }
 
 var netProber netlimit.Prober
@@ -106,44 +103,6 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 // isDefaultBridge tells whether a container with this mode is on dockerd's own network.
 func isDefaultBridge(mode containertypes.NetworkMode) bool {
 	return mode == "" || mode.IsDefault() || mode.IsBridge()
-}
-
-// needHierarchy says how to get a cgroup v1 hierarchy that is not mounted. It
-// looks each time: to mount one is enough, dockerd need not be restarted.
-func needHierarchy(controller string, needed bool) error {
-	if !needed {
-		return nil
-	}
-	mounts, err := cgroupMounts()
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return isHierarchyOf(m, controller) }) {
-		return nil
-	}
-	known, err := os.ReadFile("/proc/cgroups")
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(string(known), "\n"+controller+"\t") {
-		return fmt.Errorf("the kernel has no cgroup controller %s", controller)
-	}
-	dir := "/sys/fs/cgroup/" + controller
-	return fmt.Errorf("the cgroup hierarchy %[1]s is not mounted; mount it by \"mkdir -p %[2]s && mount -t cgroup -o %[1]s %[1]s %[2]s\"", controller, dir)
-}
-
-// needOwnCgroups refuses what a running container in the host's network could not
-// be given on cgroup v1.
-func needOwnCgroups(id string, pid int, limits containertypes.Resources) error {
-	for controller, needed := range map[string]bool{"net_cls": limits.NetClassID != nil, "net_prio": len(limits.NetPriorities) > 0} {
-		if !needed {
-			continue
-		}
-		if _, _, err := containerCgroupDir(id, pid, controller); errors.Is(err, errNoOwnCgroup) {
-			return err
-		}
-	}
-	return nil
 }
 
 // checkNetUpdate refuses an update of network limits that cannot be enforced on
@@ -540,51 +499,6 @@ func (daemon *Daemon) bridgeEndpoints(ctr *container.Container) ([]*libnetwork.E
 	return eps, nil
 }
 
-// startNet is for what needs the container's cgroup and no endpoint: it limits
-// a container in the host's network on cgroup v2, and on v1 reads back what the
-// runtime did.
-func (daemon *Daemon) startNet(ctr *container.Container, tsk libcontainerdtypes.Task) error {
-	limits := netLimits(ctr.HostConfig.Resources)
-	if !ctr.HostConfig.NetworkMode.IsHost() || !namesNet(limits) {
-		return nil
-	}
-	pid := int(tsk.Pid())
-	var err error
-	if daemon.RawSysInfo().CgroupUnified {
-		err = setHostNet(ctr.ID, pid, limits)
-	} else {
-		there, missing := withoutMissing(limits)
-		if err = verifyHostNet(ctr.ID, pid, there); err == nil {
-			err = missing
-		}
-	}
-	if isMissing(err) {
-		daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
-		return nil
-	}
-	daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, nil)
-	if err != nil {
-		return errdefs.System(fmt.Errorf("%s cannot be enforced: %w", limitFlags(limits), err))
-	}
-	return nil
-}
-
-func setHostNet(id string, pid int, limits containertypes.Resources) error {
-	dir, _, err := containerCgroupDir(id, pid, "")
-	if err != nil {
-		return err
-	}
-	there, missing := withoutMissing(limits)
-	s := netSettings(there)
-	if err := netlimit.SetCgroup(dir, s.Class, s.Priorities); err != nil {
-		return err
-	}
-	return missing
-}
-
-// isMissing tells whether err is only of interfaces that the host does not have now.
-func isMissing(err error) bool { return errors.As(err, new(*netlimit.MissingError)) }
-
 // updateNet applies the network limits that update names to a running
 // container, or puts them into what the runtime is going to be sent. It comes
 // before the runtime, which is more likely to refuse.
@@ -678,116 +592,6 @@ func netRefusal(update containertypes.Resources, err error) error {
 	return err
 }
 
-// verifyNetApplied reads back what the runtime did of an update on cgroup v1.
-// All else is read back where it is set.
-func (daemon *Daemon) verifyNetApplied(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
-	if !namesNet(update) || !ctr.HostConfig.NetworkMode.IsHost() || daemon.RawSysInfo().CgroupUnified {
-		return nil
-	}
-	there, _ := withoutMissing(update)
-	return verifyHostNet(ctr.ID, int(tsk.Pid()), there)
-}
-
-// setHostPriorities writes the priorities of a running container in the host's
-// network on cgroup v1, for interfaces that were not there when the runtime did.
-func setHostPriorities(id string, pid int, limits containertypes.Resources) error {
-	there, missing := withoutMissing(limits)
-	if len(there.NetPriorities) != 0 {
-		dir, v2, err := containerCgroupDir(id, pid, "net_prio")
-		if err == nil && v2 {
-			err = errors.New("the container has no net_prio cgroup")
-		}
-		if err != nil {
-			return err
-		}
-		for _, p := range there.NetPriorities {
-			if err := os.WriteFile(filepath.Join(dir, "net_prio.ifpriomap"), fmt.Appendf(nil, "%s %d", p.Interface, p.Priority), 0); err != nil {
-				return err
-			}
-		}
-	}
-	if err := verifyHostNet(id, pid, there); err != nil {
-		return err
-	}
-	return missing
-}
-
-// verifyHostNet compares net_cls.classid and net_prio.ifpriomap with what r
-// names. Class 0 is what there is without a hierarchy.
-func verifyHostNet(id string, pid int, r containertypes.Resources) error {
-	if c := r.NetClassID; c != nil && (*c != 0 || !hasNoClass(id, pid)) {
-		dir, v2, err := containerCgroupDir(id, pid, "net_cls")
-		if err == nil && v2 {
-			err = errors.New("the container has no net_cls cgroup")
-		}
-		if err != nil {
-			return err
-		}
-		file := filepath.Join(dir, "net_cls.classid")
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if got := strings.TrimSpace(string(b)); got != strconv.FormatUint(uint64(*c), 10) {
-			return fmt.Errorf("%s shows %s, want %d", file, got, *c)
-		}
-	}
-	if len(r.NetPriorities) == 0 {
-		return nil
-	}
-	got, err := hostPriorities(id, pid)
-	if err != nil {
-		return err
-	}
-	for _, p := range r.NetPriorities {
-		if got[p.Interface] != p.Priority {
-			return fmt.Errorf("net_prio.ifpriomap of the container shows %d for %s, want %d", got[p.Interface], p.Interface, p.Priority)
-		}
-	}
-	return nil
-}
-
-// hasNoClass reports whether there is nowhere that a container in the host's
-// network could have a class on cgroup v1.
-func hasNoClass(id string, pid int) bool {
-	if needHierarchy("net_cls", true) != nil {
-		return true
-	}
-	_, _, err := containerCgroupDir(id, pid, "net_cls")
-	return errors.Is(err, errNoOwnCgroup)
-}
-
-// hostPriorities returns what net_prio.ifpriomap of a container has but 0.
-func hostPriorities(id string, pid int) (map[string]uint32, error) {
-	if needHierarchy("net_prio", true) != nil {
-		return nil, nil
-	}
-	dir, v2, err := containerCgroupDir(id, pid, "net_prio")
-	if errors.Is(err, errNoOwnCgroup) {
-		return nil, nil
-	}
-	if err != nil || v2 {
-		return nil, err
-	}
-	file := filepath.Join(dir, "net_prio.ifpriomap")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	prios := map[string]uint32{}
-	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
-		name, value, _ := strings.Cut(line, " ")
-		prio, err := strconv.ParseUint(value, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("%s: line %q: %w", file, line, err)
-		}
-		if prio != 0 {
-			prios[name] = uint32(prio)
-		}
-	}
-	return prios, nil
-}
-
 // restoreNet is called when dockerd has started and knows its networks again.
 // It puts the limits of containers that went on running to what is on disk,
 // which may differ after a crash in the middle of an update, and removes what
@@ -801,7 +605,7 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 		log.G(context.TODO()).WithError(err).Error("network limits cannot be enforced")
 		return
 	}
-	daemon.net.limiter = limiter
+	daemon.net = netState{limiter: limiter, stop: make(chan struct{})}
 	var live []netlimit.Limited
 	for _, c := range containers {
 		c.Lock()
@@ -830,6 +634,7 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 	if err := limiter.Run(daemon.netChanged, daemon.interfacesSeen); err != nil {
 		log.G(context.TODO()).WithError(err).Error("what other programs do to network limits will not be seen")
 	}
+	go daemon.watchHost(daemon.net.stop)
 }
 
 // netOwner tells the dockerds of one network namespace apart.
@@ -841,6 +646,7 @@ func (daemon *Daemon) netOwner() string {
 // stopNet is called when dockerd has let go of its containers.
 func (daemon *Daemon) stopNet() {
 	if daemon.net.limiter != nil {
+		close(daemon.net.stop)
 		daemon.net.limiter.Close()
 	}
 }
@@ -849,6 +655,9 @@ func (daemon *Daemon) stopNet() {
 func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []containertypes.NetLimitEndpoint) {
 	if daemon.net.limiter == nil || daemon.netController == nil || !ctr.State.Running || limitFlags(netLimits(ctr.HostConfig.Resources)) == "" {
 		return nil
+	}
+	if ctr.HostConfig.NetworkMode.IsHost() {
+		return daemon.shownHost(ctr, netLimits(ctr.HostConfig.Resources))
 	}
 	eps, err := daemon.bridgeEndpoints(ctr)
 	if err != nil {

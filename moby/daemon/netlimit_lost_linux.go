@@ -72,7 +72,7 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 		} else if daemon.RawSysInfo().CgroupUnified {
 			note("", "host", setHostNet(ctr.ID, pid, limits))
 		} else {
-			note("", "host", setHostPriorities(ctr.ID, pid, limits))
+			note("", "host", setHostV1(ctr.ID, pid, limits))
 		}
 	default:
 		eps, err := daemon.bridgeEndpoints(ctr)
