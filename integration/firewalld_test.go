@@ -93,13 +93,21 @@ func TestNetLimitsHoldAfterAReloadOfFirewalld(t *testing.T) {
 		if lose != "" { // what a reload loses depends on the back end
 			h.Must(t, strings.Fields(lose)...)
 		}
-		h.Must(t, "firewall-cmd", "--reload")
+		flushed := lose == "nft flush ruleset" // firewalld itself does not come over it
+		if !flushed {
+			h.Must(t, "firewall-cmd", "--reload")
+		}
 		for i, b := range boxes {
 			b.wantHeld(t, "after a reload, "+lose)
-			within(t, noticed(), "traffic", b.reachesHost)
+			// dockerd makes its own rules anew meanwhile.
+			if flushed {
+				within(t, noticed(), "traffic", b.reachesHost)
+				continue
+			}
+			within(t, 10*time.Second, "traffic", b.reaches)
 			assert.Equal(t, b.class(t), []string{"10:1", "10:3"}[i])
 		}
-		if lose != "nft flush ruleset" { // takes what is left of earlier chains
+		if !flushed { // it takes what is left of earlier chains
 			assert.Equal(t, h.leftovers(t), before)
 		}
 	}
