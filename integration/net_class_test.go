@@ -58,20 +58,7 @@ func polled(within time.Duration, is func() bool) bool {
 // bytesOn counts the bytes of each class of an interface.
 func (h netHost) bytesOn(t *testing.T, dev string) map[string]int {
 	t.Helper()
-	count := map[string]int{}
-	var class string
-	for _, line := range strings.Split(h.Must(t, "tc", "-s", "class", "show", "dev", dev), "\n") {
-		f := strings.Fields(line)
-		switch {
-		case len(f) > 2 && f[0] == "class":
-			class = f[2]
-		case len(f) > 3 && f[0] == "Sent":
-			n, err := strconv.Atoi(f[1])
-			assert.NilError(t, err)
-			count[class] = n
-		}
-	}
-	return count
+	return h.classes(t, dev, 1)
 }
 
 // most is what all of an amount of bytes has to be in; less than a tenth of it

@@ -91,15 +91,22 @@ func addUplink(t *testing.T, ns, outside *netns.NS) netHost {
 // sent counts the packets of each class of the uplink.
 func (h netHost) sent(t *testing.T) map[string]int {
 	t.Helper()
+	return h.classes(t, uplink, 3)
+}
+
+// classes reads a number of each class of an interface: a field of tc's line
+// "Sent BYTES bytes PACKETS pkt".
+func (h netHost) classes(t *testing.T, dev string, field int) map[string]int {
+	t.Helper()
 	count := map[string]int{}
 	var class string
-	for _, line := range strings.Split(h.Must(t, "tc", "-s", "class", "show", "dev", uplink), "\n") {
+	for _, line := range strings.Split(h.Must(t, "tc", "-s", "class", "show", "dev", dev), "\n") {
 		f := strings.Fields(line)
 		switch {
 		case len(f) > 2 && f[0] == "class":
 			class = f[2]
 		case len(f) > 3 && f[0] == "Sent":
-			n, err := strconv.Atoi(f[3])
+			n, err := strconv.Atoi(f[field])
 			assert.NilError(t, err)
 			count[class] = n
 		}
