@@ -368,11 +368,14 @@ func (daemon *Daemon) beginEndpoints(ctx context.Context, ctr *container.Contain
 // being started waits for what [Daemon.beginEndpoints] returned.
 func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) error {
 	limiter := daemon.net.limiter
-	if limiter == nil {
-		return nil
-	}
 	limits := netLimits(ctr.HostConfig.Resources)
 	flags := limitFlags(limits)
+	if limiter == nil {
+		if flags == "" || ctr.HostConfig.NetworkMode.IsHost() {
+			return nil
+		}
+		return &errNotJustNow{fmt.Errorf("%s cannot be enforced: %w", flags, errNoLimiter)}
+	}
 	refused := func(err error) error {
 		if err == nil {
 			return nil
@@ -440,9 +443,12 @@ func proxiedPorts(ep *libnetwork.Endpoint) (ports []netlimit.Port) {
 	return ports
 }
 
+// errNoLimiter: dockerd's log has the reason.
+var errNoLimiter = errors.New("dockerd could not reach the kernel's network tables when it started; restart it")
+
 func (daemon *Daemon) setEndpoint(ctr *container.Container, ep *libnetwork.Endpoint, s netlimit.Settings) error {
 	if daemon.net.limiter == nil {
-		return errors.New("dockerd has no networks yet")
+		return errNoLimiter
 	}
 	n, err := daemon.netController.NetworkByName(ep.Network())
 	if err != nil {
@@ -547,7 +553,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	case mode.IsNone(), mode.IsContainer():
 		return nil
 	}
-	if daemon.net.limiter == nil {
+	if daemon.netController == nil {
 		// At start-up; restoreNet comes when there are networks.
 		return nil
 	}
@@ -603,6 +609,11 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 	limiter, err := netlimit.New(daemon.netOwner())
 	if err != nil {
 		log.G(context.TODO()).WithError(err).Error("network limits cannot be enforced")
+		for _, c := range containers {
+			if namesNet(netLimits(c.HostConfig.Resources)) {
+				daemon.applyNet(c) // shows them as not in force
+			}
+		}
 		return
 	}
 	daemon.net = netState{limiter: limiter, stop: make(chan struct{})}

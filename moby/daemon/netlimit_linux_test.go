@@ -8,6 +8,7 @@ import (
 
 	containertypes "github.com/docker/docker/api/types/container"
 	networktypes "github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/config"
 	"github.com/docker/docker/pkg/sysinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -112,4 +113,15 @@ func TestSpecNetwork(t *testing.T) {
 	assert.Check(t, is.DeepEqual(got, &specs.LinuxNetwork{ClassID: &class, Priorities: []specs.LinuxInterfacePriority{
 		{Name: "lo", Priority: 7}, {Name: "eth0", Priority: 0},
 	}}))
+}
+
+// Without a limiter nothing is limited: then nothing is taken either.
+func TestNetLimitIsRefusedWithoutALimiter(t *testing.T) {
+	rate := int64(8e6)
+	ctr := container.NewBaseContainer("limited", t.TempDir())
+	ctr.HostConfig = &containertypes.HostConfig{NetworkMode: "bridge", Resources: containertypes.Resources{NetEgressRate: &rate}}
+	err := (&Daemon{}).limitEndpoint(t.Context(), ctr, nil, nil)
+	assert.ErrorContains(t, err, "--net-egress-rate=8000000 cannot be enforced")
+	ctr.HostConfig.Resources = containertypes.Resources{}
+	assert.NilError(t, (&Daemon{}).limitEndpoint(t.Context(), ctr, nil, nil))
 }

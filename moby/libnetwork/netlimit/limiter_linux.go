@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -56,7 +55,6 @@ type endpoint struct {
 	starting bool // nobody is told of what its start is waiting for
 
 	lost  *Error // as it was told
-	dirty bool   // to be looked at
 	delay time.Duration
 	retry time.Time
 }
@@ -135,6 +133,9 @@ func (l *Limiter) set(ep Endpoint, s Settings) error {
 
 // Lost says which limits of an endpoint are not in force now.
 func (l *Limiter) Lost(endpointID string) error {
+	if l == nil {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.unlock()
 	if e := l.endpoints[endpointID]; e != nil {
@@ -228,7 +229,7 @@ func (l *Limiter) unlock() {
 // have it told.
 func (l *Limiter) note(e *endpoint, lost *Error, tell bool) {
 	before := e.lost
-	e.lost, e.dirty = lost, false
+	e.lost = lost
 	if lost == nil {
 		e.delay, e.retry = 0, time.Time{}
 	} else {
@@ -815,13 +816,6 @@ func (l *Limiter) Show(ep Endpoint) (s Shown, _ error) {
 		}
 	}
 	return s, nil
-}
-
-// Known returns the endpoints that have limits.
-func (l *Limiter) Known() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Sorted(maps.Keys(l.endpoints))
 }
 
 // RemoveAll removes what every dockerd of this network namespace has left: tables,
