@@ -23,7 +23,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 trees=(moby cli runc cgroups containerd stock-runc)
-export GPU_CGROUP_BIN=$PWD/.build/bin
+export GPU_CGROUP_BIN=$PWD/.build/bin RECORD=$PWD/docs/passes.json
 
 bench() { # bench SERIES TIMES PREPARE COMMAND...
 	local name=$1 times=$2 prepare=$3

@@ -244,6 +244,46 @@ func (p *project) checkLicense() error {
 	return errors.Join(errs...)
 }
 
+// skipCall is a test that decides by itself not to run.
+var skipCall = regexp.MustCompile(`\.(Skip|Skipf|SkipNow)\(`)
+
+// maySkip are the packages that every test under integration/ has to ask instead:
+// there MUST turns a skip into a failure, and testsum knows the reasons.
+var maySkip = []string{"integration/place", "integration/internal/require"}
+
+func (p *project) checkSkips() error {
+	var errs []error
+	for _, top := range p.existing([]string{"integration"}) {
+		err := filepath.WalkDir(filepath.Join(p.root, top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(p.root, name)
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && slices.Contains(maySkip, rel) {
+				return fs.SkipDir
+			}
+			if d.IsDir() || filepath.Ext(name) != ".go" {
+				return nil
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			for i, line := range strings.Split(string(data), "\n") {
+				if skipCall.MatchString(line) {
+					errs = append(errs, fmt.Errorf("%s:%d: skips by itself: ask %s", rel, i+1, strings.Join(maySkip, " or ")))
+				}
+			}
+			return nil
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // run returns what a command run at the root printed.
 func (p *project) run(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
@@ -263,6 +303,7 @@ func (p *project) checkAll(out io.Writer) error {
 	c.proof("patches/README.md has a row for each patch and no other", p.checkLedger())
 	c.proof("gofmt", p.checkGofmt())
 	c.proof("SPDX line in each source of ours", p.checkLicense())
+	c.proof("no test under integration/ skips but through package place or require", p.checkSkips())
 	_, err := p.run("go", "vet", "./...")
 	if err == nil {
 		_, err = p.run("go", "vet", "-tags=pins", "./scripts/pins")
