@@ -314,7 +314,7 @@ func TestBenchNetStart(t *testing.T) {
 	measure("net-start-1")
 	names := runBoxes(t, d, containers, allNetLimits...)
 	if more := endpoints - containers; more > 0 {
-		defer moreClassified(t, h, addrOf(t, d, names[0], "bench"), more)
+		defer moreClassified(t, h, addrOf(t, d, names[0], "bench"), more)()
 	}
 	measure(fmt.Sprintf("net-start-%d", 500))
 	fmt.Printf("the second is beside %d containers and %d endpoints without one\n", containers, endpoints-containers)

@@ -170,10 +170,6 @@ func TestBlkioLimitReachesDisksThatComeLater(t *testing.T) {
 func TestBlkioLimitRangeEnds(t *testing.T) {
 	place.EachVersion(t)
 	d := setup(t)
-	root := rootDisk(t, d)
-	if root == "" {
-		root = number(t, backedLoop(t, 16))
-	}
 	node := backedLoop(t, 16)
 	disk := number(t, node)
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disk goes

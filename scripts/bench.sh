@@ -20,7 +20,7 @@
 # this fail at the end. Everything is in seconds; ROUNDS (20) and VM_ROUNDS (7)
 # say how often docker run is timed, NET_ROUNDS how often the parts net-….
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 trees=(moby cli runc cgroups containerd stock-runc)
 export GPU_CGROUP_BIN=$PWD/.build/bin RECORD=$PWD/docs/passes.json
@@ -44,6 +44,8 @@ copy() {
 	[ ! -d .build/go ] || ln -s "$PWD/.build/go" "$scratch/.build/go"
 }
 
+# bench evaluates what prepares a turn.
+# shellcheck disable=SC2016
 part_build() (
 	copy && trap 'rm -rf "$scratch"' EXIT
 	make build >/dev/null || exit

@@ -284,6 +284,36 @@ func (p *project) checkSkips() error {
 	return errors.Join(errs...)
 }
 
+// checkShell runs shellcheck over each shell script of ours.
+func (p *project) checkShell() error {
+	var scripts []string
+	for _, top := range p.existing(append([]string{".ci"}, codeFolders...)) {
+		err := filepath.WalkDir(filepath.Join(p.root, top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if line, _, _ := bytes.Cut(data, []byte("\n")); shellShebang.Match(line) {
+				scripts = append(scripts, name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(scripts) == 0 {
+		return nil
+	}
+	_, err := p.run("shellcheck", append([]string{"--external-sources", "--format=gcc"}, scripts...)...)
+	return err
+}
+
+var shellShebang = regexp.MustCompile(`^#!.*\b(ba)?sh$`)
+
 // run returns what a command run at the root printed.
 func (p *project) run(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
@@ -309,6 +339,9 @@ func (p *project) checkAll(out io.Writer) error {
 		_, err = p.run("go", "vet", "-tags=pins", "./scripts/pins")
 	}
 	c.proof("go vet", err)
+	_, err = p.run("go", "tool", "staticcheck", "./...")
+	c.proof("staticcheck", err)
+	c.proof("shellcheck", p.checkShell())
 	if err == nil { // else tidy might look for our own packages elsewhere
 		_, err = p.run("go", "mod", "tidy", "-diff")
 		c.proof("go.mod and go.sum are tidy and hold the pins", err)

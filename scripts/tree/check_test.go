@@ -28,3 +28,19 @@ func TestCheckSkips(t *testing.T) {
 		assert.ErrorContains(t, p.checkSkips(), "integration/a_test.go:2: skips by itself")
 	}
 }
+
+func TestCheckShell(t *testing.T) {
+	p := &project{root: t.TempDir()}
+	assert.NilError(t, p.checkShell())
+	put := func(name, text string) {
+		t.Helper()
+		file := filepath.Join(p.root, name)
+		assert.NilError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		assert.NilError(t, os.WriteFile(file, []byte(text), 0o755))
+	}
+	put("scripts/a.sh", "#!/bin/bash\nset -eu\nrm -rf \"${1:?}\"\n")
+	put("scripts/README", "rm -rf $1\n")
+	assert.NilError(t, p.checkShell())
+	put(".ci/run", "#!/bin/bash\nrm -rf $1\n")
+	assert.ErrorContains(t, p.checkShell(), "SC2086")
+}
