@@ -11,6 +11,7 @@
  */
 
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-fence.h>
 #include <linux/hrtimer.h>
@@ -36,6 +37,11 @@
 #define CGT_MAX_RUN_US	USEC_PER_SEC
 #define CGT_MAX_DEPTH	1024
 
+/* The entity ends with its file, while its last job may be in here. */
+static unsigned int submit_us;
+module_param(submit_us, uint, 0600);
+MODULE_PARM_DESC(submit_us, "how long it takes to give a job to the engine, 0 to 100000 us (default 0)");
+
 struct cgt_device {
 	struct drm_device	drm;
 	struct drm_gpu_scheduler sched;
@@ -52,10 +58,10 @@ struct cgt_device {
 	struct completion	unused;
 };
 
-/* Of one file. Jobs outlive it. */
+/* Of one file. Jobs outlive it, but not its entity: so it is with real drivers. */
 struct cgt_context {
 	struct kref		ref;
-	struct drm_sched_entity	entity;
+	struct drm_sched_entity	*entity;
 
 	/* One submission at a time: jobs get their order and their place. */
 	struct mutex		submit;
@@ -151,8 +157,12 @@ static struct dma_fence *cgt_run_job(struct drm_sched_job *base)
 {
 	struct cgt_job *job = container_of(base, struct cgt_job, base);
 	struct cgt_device *cgt = job->cgt;
+	unsigned int delay_us = min(READ_ONCE(submit_us), 100000u);
 	struct cgt_fence *fence;
 	bool idle;
+
+	if (delay_us)
+		usleep_range(delay_us, delay_us + delay_us / 8);
 
 	fence = kzalloc(sizeof(*fence), GFP_KERNEL);
 	if (!fence)
@@ -225,7 +235,7 @@ static int cgt_submit(struct drm_device *drm, void *data, struct drm_file *file)
 		ret = -ENOMEM;
 		goto unlock;
 	}
-	ret = drm_sched_job_init(&job->base, &context->entity, context);
+	ret = drm_sched_job_init(&job->base, context->entity, context);
 	if (ret) {
 		kfree(job);
 		goto unlock;
@@ -285,9 +295,15 @@ static int cgt_open(struct drm_device *drm, struct drm_file *file)
 	kref_init(&context->ref);
 	mutex_init(&context->submit);
 	init_waitqueue_head(&context->wait);
-	ret = drm_sched_entity_init(&context->entity, DRM_SCHED_PRIORITY_NORMAL,
+	context->entity = kzalloc(sizeof(*context->entity), GFP_KERNEL);
+	if (!context->entity) {
+		cgt_context_put(context);
+		return -ENOMEM;
+	}
+	ret = drm_sched_entity_init(context->entity, DRM_SCHED_PRIORITY_NORMAL,
 				    &sched, 1, NULL);
 	if (ret) {
+		kfree(context->entity);
 		cgt_context_put(context);
 		return ret;
 	}
@@ -299,7 +315,8 @@ static void cgt_postclose(struct drm_device *drm, struct drm_file *file)
 {
 	struct cgt_context *context = file->driver_priv;
 
-	drm_sched_entity_destroy(&context->entity);
+	drm_sched_entity_destroy(context->entity);
+	kfree(context->entity);
 	cgt_context_put(context);
 }
 

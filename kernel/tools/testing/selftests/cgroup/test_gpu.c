@@ -1961,6 +1961,119 @@ static int test_gpu_fail_charge(const char *root)
 	return ret;
 }
 
+/*
+ * Scheduling, on the software engine
+ */
+
+/* As in drivers/gpu/drm/cgroup_test/cgroup_test.h */
+struct engine_job {
+	uint32_t run_us;
+	uint32_t depth;
+};
+
+#define ENGINE_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, struct engine_job)
+#define SUBMIT_US	"/sys/module/cgroup_test/parameters/submit_us"
+
+static int engine_open(void)
+{
+	int card;
+
+	for (card = 0; card < nr_cards; card++)
+		if (!strcmp(cards[card].driver, "cgroup_test"))
+			return open(cards[card].path, O_RDWR | O_CLOEXEC);
+	return -1;
+}
+
+static int engine_submit(int fd, uint32_t run_us)
+{
+	struct engine_job job = { .run_us = run_us, .depth = 1024 };
+
+	return ioctl(fd, ENGINE_SUBMIT, &job) ? -errno : 0;
+}
+
+static long now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/*
+ * A file is closed while its last job is no longer queued and not yet submitted:
+ * that takes as long as the scheduler works with what belongs to the file. If it
+ * does not, KASAN has more to say.
+ */
+static int test_gpu_close_in_submit(const char *root)
+{
+	int i, fd, waited = 0;
+	long began;
+
+	if (put(SUBMIT_US, "40000"))
+		return KSFT_SKIP;
+	for (i = 0; i < 20; i++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		usleep(10000);
+		began = now_us();
+		close(fd);
+		waited += now_us() - began > 10000;
+	}
+	/* And with no certain order. */
+	EXPECT_EQ(put(SUBMIT_US, "100"), 0);
+	for (i = 0; i < 200; i++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		usleep(i);
+		close(fd);
+	}
+	EXPECT_EQ(put(SUBMIT_US, "0"), 0);
+	ksft_print_msg("%d of 20 waited\n", waited);
+	EXPECT(waited > 10);
+	return KSFT_PASS;
+}
+
+/*
+ * Each allocation on the way of the first job of an entity in a nested cgroup
+ * fails once. The job is refused, or it runs.
+ */
+static int test_gpu_failslab_job(const char *root)
+{
+	char *top, *group;
+	int n, fd, ret, refused = 0;
+
+	if (put(DEBUGFS "failslab/ignore-gfp-wait", "N") ||
+	    put(DEBUGFS "failslab/verbose", "0"))
+		return KSFT_SKIP;
+
+	top = new_group(root, "gpu_failslab_job");
+	group = new_group(top, "child");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	for (n = 1; ; n++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		fail_nth(n);
+		ret = engine_submit(fd, 10);
+		if (!failed_nth())
+			break;
+		if (ret) {
+			EXPECT_EQ(ret, -ENOMEM);
+			refused++;
+		}
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		close(fd);
+	}
+	EXPECT_EQ(ret, 0);
+	close(fd);
+	EXPECT_EQ(cg_enter_current(root), 0);
+	/* The job, its fence, the shares of two cgroups. */
+	ksft_print_msg("%d jobs refused\n", refused);
+	EXPECT(refused >= 4);
+	return KSFT_PASS;
+}
+
 #define T(x) { x, #x, false }
 #define F(x) { x, #x, true }
 static const struct gpu_test {
@@ -1991,8 +2104,10 @@ static const struct gpu_test {
 	T(test_gpu_threaded),
 	T(test_gpu_delegation),
 	T(test_gpu_nsdelegate),
+	T(test_gpu_close_in_submit),
 	T(test_gpu_random),
 	F(test_gpu_failslab),
+	F(test_gpu_failslab_job),
 	F(test_gpu_fail_charge),
 };
 #undef T
