@@ -83,7 +83,7 @@ static void gpu_exit(struct kunit *test)
 		client_leave(&gpu->clients[i]);
 	drm_sched_cgroup_fini(&gpu->sched);
 	for (i = 0; i < gpu->num_cgroups; i++)
-		kfree(gpu->cgroups[i]);
+		gpu_cgroup_put(gpu->cgroups[i]);
 }
 
 static struct gpu_cgroup *cgroup(struct gpu *gpu, struct gpu_cgroup *parent,

@@ -2235,10 +2235,10 @@ static int test_gpu_fail_charge(const char *root)
 	struct actor actor;
 	int ret, i;
 
-	if (put(DEBUGFS "fail_function/inject", "gpu_cgroup_try_charge"))
+	if (put(DEBUGFS "fail_function/inject", "gpu_cgroup_try_charge_task"))
 		return KSFT_SKIP;
 
-	EXPECT_EQ(put(DEBUGFS "fail_function/gpu_cgroup_try_charge/retval",
+	EXPECT_EQ(put(DEBUGFS "fail_function/gpu_cgroup_try_charge_task/retval",
 		      "0xfffffffffffffff4"), 0);	/* -ENOMEM */
 	put(DEBUGFS "fail_function/verbose", "0");
 	put(DEBUGFS "fail_function/interval", "1");
