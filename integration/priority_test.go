@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -160,6 +161,7 @@ func wantShares(t *testing.T, d *daemon.Daemon, when string, a, b int64) {
 }
 
 func TestPriorityDecidesTheShareOfTheGPU(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	for _, pair := range [][2]int64{{-100, 100}, {0, 50}, {10, 900}, {7, 7}} {
@@ -180,6 +182,7 @@ func TestPriorityDecidesTheShareOfTheGPU(t *testing.T) {
 }
 
 func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	for _, tc := range []struct {
@@ -202,6 +205,7 @@ func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
 
 // A container counts no more than the cgroup that it is in.
 func TestAParentCapsThePriority(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	d := setup(t)
@@ -220,6 +224,7 @@ func TestAParentCapsThePriority(t *testing.T) {
 // Little is not nothing: the lowest is served at once when it comes, gets its
 // share, and does not wait off later what it used at a low weight.
 func TestTheLowestPriorityIsServedToo(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	d := setup(t)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -81,6 +82,7 @@ func TestACapableContainerCannotRaiseItsLimit(t *testing.T) {
 
 // A process that is root in a user namespace of its own gains nothing by that.
 func TestAUserNamespaceCannotRaiseALimit(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	// Upstream's seccomp profile keeps ordinary containers from unshare; off, so
@@ -92,6 +94,7 @@ func TestAUserNamespaceCannotRaiseALimit(t *testing.T) {
 
 // Limits change the resources in the OCI spec, and nothing else.
 func TestALimitChangesNothingElseOfTheSpec(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	spec := func(flags ...string) map[string]any {
@@ -125,6 +128,7 @@ func TestALimitChangesNothingElseOfTheSpec(t *testing.T) {
 // What a container holds is what it made: not less for being cut into small
 // objects or made by several users, and not more for what others share with it.
 func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)

@@ -62,7 +62,7 @@ func TestKernelSelftest(t *testing.T) {
 			case m[1] != "ok":
 				t.Errorf("%s\n%s", line, strings.Join(notes, "\n"))
 			case m[2] != "" && v1 && slices.Contains(onlyOnV2, m[3]):
-				t.Skip("cgroup v2 only")
+				require.CgroupV2(t)
 			case m[2] != "":
 				t.Errorf("skipped, which nothing here explains:\n%s", strings.Join(notes, "\n"))
 			}

@@ -2,10 +2,10 @@
 
 // Package require skips a test on a machine that lacks what the test is about.
 //
-// A skip is only for a machine that cannot: the environment variable MUST lists
-// the features that this machine is supposed to have (MUST=gpu,drm,v2), and
-// there a missing one fails the test. A feature that could not be looked at
-// fails the test anywhere.
+// A skip is only for a machine that cannot: each place of `make test` is supposed
+// to have the features that mustOf lists, and those that the environment variable
+// MUST adds (MUST=gpu,drm,v2), and there a missing one fails the test. A feature
+// that could not be looked at fails the test anywhere.
 package require
 
 import (
@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,31 +32,43 @@ func missingf(format string, a ...any) error { return missing{fmt.Sprintf(format
 
 // features are the words that MUST understands.
 var features = map[string]func() error{
-	"root":        root,
-	"binaries":    binaries,
-	"stock":       stock,
-	"previous":    previous,
-	"v1":          v1,
-	"v2":          v2,
-	"gpu":         gpu,
-	"no-gpu":      noGPU,
-	"drm":         gpus,
-	"engine":      engine,
-	"kunit":       kunit,
-	"btrfs":       btrfs,
-	"debian":      debian,
-	"net-rate":    netRate,
-	"loop":        func() error { return node("/dev/loop-control") },
-	"dm":          func() error { return node("/dev/mapper/control") },
-	"lvm":         lvm,
-	"nfs":         nfs,
-	"fuse":        func() error { return node("/dev/fuse") },
-	"md":          func() error { return node(NewMD) },
-	"bfq":         bfq,
-	"net-cgroups": netCgroups,
-	"firewalld":   firewalld,
-	"dist":        dist,
+	"root":           root,
+	"binaries":       binaries,
+	"stock":          stock,
+	"previous":       previous,
+	"v1":             v1,
+	"v2":             v2,
+	"gpu":            gpu,
+	"no-gpu":         noGPU,
+	"drm":            gpus,
+	"engine":         engine,
+	"kunit":          kunit,
+	"btrfs":          btrfs,
+	"debian":         debian,
+	"net-rate":       netRate,
+	"loop":           func() error { return node("/dev/loop-control") },
+	"dm":             func() error { return node("/dev/mapper/control") },
+	"lvm":            lvm,
+	"nfs":            nfs,
+	"fuse":           func() error { return node("/dev/fuse") },
+	"md":             func() error { return node(NewMD) },
+	"bfq":            bfq,
+	"net-cgroups":    netCgroups,
+	"firewalld":      firewalld,
+	"immutable":      immutable,
+	"no-net-cgroups": noNetCgroups,
+	"dist":           dist,
 }
+
+// mustOf are the features of each place of `make test`, see package place.
+var mustOf = map[string]string{
+	"":         "", // a developer's own run
+	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable",
+	place.VMV1: inVMs + ",v1,net-cgroups",
+	place.VMV2: inVMs + ",v2",
+}
+
+const inVMs = "root,binaries,stock,gpu,drm,engine,kunit,loop,dm,lvm,md,nfs,bfq,net-rate"
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
 func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
@@ -105,6 +118,23 @@ func lvm() error {
 
 // MD: software RAIDs can be made, by writing a name to NewMD.
 func MD(t testing.TB) { t.Helper(); need(t, "md") }
+
+// Immutable: the file system of temporary files can protect a file even from root.
+func Immutable(t testing.TB) { t.Helper(); need(t, "immutable") }
+
+func immutable() error {
+	f, err := os.CreateTemp("", "immutable")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	_, err = unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) {
+		return missingf("%s has no immutable files: %v", os.TempDir(), err)
+	}
+	return err
+}
 
 // Fuse: file systems that a program serves.
 func Fuse(t testing.TB) { t.Helper(); need(t, "fuse") }
@@ -178,7 +208,11 @@ func dist() error {
 
 func need(t testing.TB, names ...string) {
 	t.Helper()
-	must, err := parseMust(os.Getenv("MUST"))
+	ofPlace, ok := mustOf[os.Getenv("PLACE")]
+	if !ok {
+		t.Fatalf("PLACE=%s: no place of tests is called that", os.Getenv("PLACE"))
+	}
+	must, err := parseMust(ofPlace + "," + os.Getenv("MUST"))
 	if err != nil {
 		t.Fatal(err)
 	}

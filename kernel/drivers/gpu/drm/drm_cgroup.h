@@ -7,7 +7,6 @@
 #define _DRM_CGROUP_H
 
 #include <linux/cgroup_gpu.h>
-#include <linux/dma-buf.h>
 #include <linux/lockdep.h>
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
@@ -22,15 +21,10 @@
  * driver has to call when it frees the memory. Its last GEM reference is too
  * early: TTM counts mappings and pending jobs by itself.
  *
- * drm_gem_object_init() charges before there is backing memory. Here come the
- * two cases it cannot decide:
- *
- * - Objects with private backing: drm_gem_private_object_init() returns void,
- *   so the first handle is the first place where a refusal can be reported.
- * - Imports: the memory is the exporter's and charged there already. Some
- *   drivers set up an imported object with drm_gem_object_init() all the same;
- *   that charge is dropped. @dma_buf alone does not tell an import, since an
- *   object exported by this device has one too, with itself as private data.
+ * drm_gem_object_init() charges before there is backing memory, TTM before it
+ * looks for a place. Here come the rest, objects with private backing:
+ * drm_gem_private_object_init() returns void, so the first handle is the first
+ * place where a refusal can be reported. Who never pays was decided there.
  *
  * Context: Process context, &drm_device.object_name_lock held.
  * Return: %0, or %-ENOMEM when a limit refuses the object.
@@ -39,13 +33,7 @@ static inline int drm_gem_charge_handle(struct drm_gem_object *obj)
 {
 	lockdep_assert_held(&obj->dev->object_name_lock);
 
-	if (obj->import_attach ||
-	    (obj->dma_buf && obj->dma_buf->priv != obj)) {
-		gpu_cgroup_uncharge(&obj->gpu_charge);
-		return 0;
-	}
-
-	return gpu_cgroup_try_charge(&obj->gpu_charge, obj->size);
+	return drm_gem_try_charge(obj);
 }
 
 /**

@@ -83,7 +83,7 @@ static void gpu_exit(struct kunit *test)
 		client_leave(&gpu->clients[i]);
 	drm_sched_cgroup_fini(&gpu->sched);
 	for (i = 0; i < gpu->num_cgroups; i++)
-		kfree(gpu->cgroups[i]);
+		gpu_cgroup_put(gpu->cgroups[i]);
 }
 
 static struct gpu_cgroup *cgroup(struct gpu *gpu, struct gpu_cgroup *parent,
@@ -113,7 +113,7 @@ static void client_open(struct gpu *gpu, struct client *client,
 				    &sched, 1, NULL);
 	KUNIT_ASSERT_EQ(gpu->test, ret, 0);
 	gpu_cgroup_put(client->entity.cgroup.owner);
-	client->entity.cgroup.owner = cg;
+	client->entity.cgroup.owner = gpu_cgroup_hold(cg);
 
 	memset(&client->job, 0, sizeof(client->job));
 	client->job.entity = &client->entity;
@@ -578,7 +578,7 @@ static void no_memory_is_no_error(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, drm_sched_entity_init(&a->entity,
 						    DRM_SCHED_PRIORITY_NORMAL,
 						    &sched, 1, NULL), 0);
-	a->entity.cgroup.owner = cgroup(gpu, NULL, 5);
+	a->entity.cgroup.owner = gpu_cgroup_hold(cgroup(gpu, NULL, 5));
 	a->job.entity = &a->entity;
 	client_resume(a);
 	drm_sched_rq_add_entity(gpu->rq, &a->entity);

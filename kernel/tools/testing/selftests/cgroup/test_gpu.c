@@ -32,6 +32,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <drm/drm.h>
+#include <drm/qxl_drm.h>
 
 #include "../kselftest.h"
 #include "cgroup_util.h"
@@ -1809,6 +1810,306 @@ static int test_gpu_random(const char *root)
 }
 
 /*
+ * Buffers of the kernel's own, and the order of charge and allocation. For these
+ * the card's driver matters, see cards[].
+ */
+
+static struct card *find_card(const char *driver)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, driver))
+			return &cards[i];
+	return NULL;
+}
+
+/*
+ * A buffer for which there is no room among the mmap offsets of a device (1 TiB)
+ * never was, so that peak does not show it.
+ */
+static int test_gpu_peak_no_offset(const char *root)
+{
+	struct card *card = find_card("vgem");
+	long size = 2048 * MB(1L), made = 0;
+	uint32_t handle;
+	char *group;
+	int fd, ret;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	group = new_group(root, "gpu_peak_no_offset");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	while (!(ret = dumb_create(fd, 0x8000, 0x4000, &handle)) && made < 1024)
+		made++;
+	EXPECT_EQ(ret, -ENOSPC);
+	EXPECT(made > 100);
+	EXPECT_EQ(usage(group), made * size);
+	EXPECT_EQ(cg_read_long(group, file->peak), made * size);
+	EXPECT_EQ(failures(group), 0);
+	close(fd);
+	EXPECT_EQ(usage_after(group, 0), 0);
+	return KSFT_PASS;
+}
+
+/* Returns a handle for any framebuffer of the card, or -errno. */
+static int any_framebuffer(int fd, uint32_t *handle)
+{
+	struct drm_mode_fb_cmd arg;
+	int ret = -ENOENT;
+	uint32_t id;
+
+	for (id = 1; id < 256; id++) {
+		memset(&arg, 0, sizeof(arg));
+		arg.fb_id = id;
+		if (!ioctl(fd, DRM_IOCTL_MODE_GETFB, &arg)) {
+			*handle = arg.handle;
+			return arg.handle ? 0 : -EACCES;
+		}
+		if (errno != ENOENT)
+			ret = -errno;
+	}
+	return ret;
+}
+
+static int rebind(const char *driver, const char *device)
+{
+	static const char * const files[] = { "unbind", "bind" };
+	char path[PATH_MAX + 16];
+	int i, fd, ret = 0;
+
+	for (i = 0; i < ARRAY_SIZE(files) && !ret; i++) {
+		snprintf(path, sizeof(path), "%s/%s", driver, files[i]);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		if (write(fd, device, strlen(device)) < 0)
+			ret = -errno;
+		close(fd);
+	}
+	return ret;
+}
+
+/*
+ * What the kernel makes for itself, here while a driver binds to a device with a
+ * display, is charged to nobody and refused to nobody, whoever's system call it
+ * is. It stays so when somebody gets a handle for it. With bochs alone: qxl of
+ * 6.1 leaves its interrupt handler behind.
+ */
+static int test_gpu_kernel_buffers(const char *root)
+{
+	struct card *card = find_card("bochs-drm");
+	char device[PATH_MAX], driver[PATH_MAX], *group;
+	char path[64];
+	uint32_t handle;
+	int fd, ret;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	ret = any_framebuffer(fd, &handle);
+	close(fd);
+	if (ret == -ENOENT)
+		return KSFT_SKIP;	/* no fbdev emulation */
+	EXPECT_EQ(ret, 0);
+	snprintf(path, sizeof(path), "/sys/class/drm/card%d/device",
+		 atoi(card->path + strlen("/dev/dri/card")));
+	EXPECT(realpath(path, device));
+	strcat(path, "/driver");
+	EXPECT(realpath(path, driver));
+
+	group = new_group(root, "gpu_kernel_buffers");
+	EXPECT_EQ(set_max(group, 0), 0);
+	EXPECT_EQ(cg_enter_current(group), 0);
+	EXPECT_EQ(rebind(driver, strrchr(device, '/') + 1), 0);
+	EXPECT_EQ(failures(group), 0);
+	EXPECT_EQ(cg_read_long(group, file->peak), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(any_framebuffer(fd, &handle), 0);
+	EXPECT_EQ(usage(group), 0);
+	close(fd);
+	EXPECT_EQ(usage(group), 0);
+	return KSFT_PASS;
+}
+
+static const struct drm_mode_modeinfo modes[] = {
+	{
+		.clock = 25175, .hdisplay = 640, .hsync_start = 656,
+		.hsync_end = 752, .htotal = 800, .vdisplay = 480,
+		.vsync_start = 490, .vsync_end = 492, .vtotal = 525,
+		.vrefresh = 60, .name = "640x480",
+	}, {
+		.clock = 40000, .hdisplay = 800, .hsync_start = 840,
+		.hsync_end = 968, .htotal = 1056, .vdisplay = 600,
+		.vsync_start = 601, .vsync_end = 605, .vtotal = 628,
+		.vrefresh = 60, .name = "800x600",
+	},
+};
+
+/* A dumb buffer and a framebuffer of it in modes[index]; returns 0 or -errno. */
+static int framebuffer_create(int fd, int index, uint32_t *id)
+{
+	struct drm_mode_fb_cmd arg = {
+		.width = modes[index].hdisplay,
+		.height = modes[index].vdisplay,
+		.pitch = modes[index].hdisplay * 4,
+		.bpp = 32, .depth = 24,
+	};
+	int ret = dumb_create(fd, arg.width, arg.height, &arg.handle);
+
+	if (ret)
+		return ret;
+	if (ioctl(fd, DRM_IOCTL_MODE_ADDFB, &arg))
+		return -errno;
+	*id = arg.fb_id;
+	return 0;
+}
+
+/* Shows a framebuffer in modes[mode] on the head; returns 0 or -errno. */
+static int show(int fd, int head, int mode, uint32_t fb)
+{
+	uint32_t crtcs[8], connectors[8], encoders[8], fbs[8];
+	struct drm_mode_card_res res = {
+		.fb_id_ptr = (uintptr_t)fbs, .count_fbs = 8,
+		.crtc_id_ptr = (uintptr_t)crtcs, .count_crtcs = 8,
+		.connector_id_ptr = (uintptr_t)connectors,
+		.count_connectors = 8,
+		.encoder_id_ptr = (uintptr_t)encoders, .count_encoders = 8,
+	};
+	struct drm_mode_crtc crtc = {
+		.set_connectors_ptr = (uintptr_t)&connectors[head],
+		.count_connectors = 1, .fb_id = fb, .mode_valid = 1,
+	};
+
+	if (ioctl(fd, DRM_IOCTL_MODE_GETRESOURCES, &res))
+		return -errno;
+	if (head >= res.count_crtcs || head >= res.count_connectors)
+		return -ENXIO;
+	crtc.crtc_id = crtcs[head];
+	crtc.mode = modes[mode];
+	return ioctl(fd, DRM_IOCTL_MODE_SETCRTC, &crtc) ? -errno : 0;
+}
+
+/*
+ * qxl shows a dumb buffer by way of one of its own that all heads share, so it
+ * grows with the second head. Nobody pays for that one, and it is made at
+ * anybody's limit.
+ */
+static int test_gpu_qxl_shadow(const char *root)
+{
+	struct card *card = find_card("qxl");
+	uint32_t small, large;
+	char *group;
+	long paid;
+	int fd;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	group = new_group(root, "gpu_qxl_shadow");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(framebuffer_create(fd, 0, &small), 0);
+	EXPECT_EQ(framebuffer_create(fd, 1, &large), 0);
+	paid = usage(group);
+	EXPECT_EQ(paid, (300 + 469) * PAGE_SIZE);
+	EXPECT_EQ(show(fd, 0, 0, small), 0);
+	EXPECT_EQ(usage(group), paid);
+	EXPECT_EQ(set_max(group, paid), 0);
+	EXPECT_EQ(show(fd, 1, 1, large), 0);
+	EXPECT_EQ(show(fd, 0, 0, small), 0);
+	EXPECT_EQ(usage(group), paid);
+	EXPECT_EQ(failures(group), 0);
+	close(fd);
+	EXPECT_EQ(usage_after(group, 0), 0);
+	return KSFT_PASS;
+}
+
+/* In video memory at once, not only when it is shown. Returns 0 or -errno. */
+static int vram_create(const struct card *card, int fd, uint32_t pages)
+{
+	struct drm_qxl_alloc arg = { .size = pages * PAGE_SIZE };
+	uint32_t handle;
+
+	if (strcmp(card->driver, "qxl"))
+		return buffer_create(fd, pages, &handle);
+	return ioctl(fd, DRM_IOCTL_QXL_ALLOC, &arg) ? -errno : 0;
+}
+
+static int read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, size - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	return n < 0 ? -errno : 0;
+}
+
+/*
+ * A refused buffer pushes nothing out of video memory: with TTM the charge comes
+ * before a place is looked for.
+ */
+static int test_gpu_refused_evicts_nothing(const char *root)
+{
+	static const struct {
+		const char *driver, *vram;
+	} drivers[] = {
+		{ "qxl", "qxl_mem_mm" }, { "vmwgfx", "vram_ttm" },
+	};
+	char *owner = new_group(root, "gpu_owner");
+	char *group = new_group(root, "gpu_refused");
+	static char before[64 * KB], after[64 * KB];
+	int i, j, fd, other, tested = 0;
+	char path[PATH_MAX];
+
+	EXPECT_EQ(set_max(group, 16 * PAGE_SIZE), 0);
+	for (i = 0; i < ARRAY_SIZE(drivers); i++) {
+		struct card *card = find_card(drivers[i].driver);
+
+		if (!card)
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/debug/dri/%d/%s",
+			 atoi(card->path + strlen("/dev/dri/card")),
+			 drivers[i].vram);
+		if (read_text(path, before, sizeof(before)))
+			continue;
+		ksft_print_msg("with %s\n", drivers[i].driver);
+		tested++;
+
+		EXPECT_EQ(cg_enter_current(owner), 0);
+		fd = open(card->path, O_RDWR | O_CLOEXEC);
+		other = open(card->path, O_RDWR | O_CLOEXEC);
+		/*
+		 * More than QEMU's cards have, so that it is full. qxl cannot
+		 * always push out its own.
+		 */
+		for (j = 0; j < 100; j++)
+			if (vram_create(card, fd, 256))
+				break;
+		EXPECT(j > 10);
+		EXPECT_EQ(read_text(path, before, sizeof(before)), 0);
+		EXPECT_EQ(cg_enter_current(group), 0);
+		EXPECT_EQ(vram_create(card, other, 2048), -ENOMEM);
+		EXPECT_EQ(read_text(path, after, sizeof(after)), 0);
+		EXPECT(!strcmp(before, after));
+		EXPECT_EQ(usage(group), 0);
+		EXPECT_EQ(failures(group), 1);
+		close(fd);
+		close(other);
+		EXPECT_EQ(usage_after(owner, 0), 0);
+		EXPECT_EQ(cg_enter_current(root), 0);
+	}
+	return tested ? KSFT_PASS : KSFT_SKIP;
+}
+
+/*
  * Fault injection, with -f
  */
 
@@ -1938,10 +2239,10 @@ static int test_gpu_fail_charge(const char *root)
 	struct actor actor;
 	int ret, i;
 
-	if (put(DEBUGFS "fail_function/inject", "gpu_cgroup_try_charge"))
+	if (put(DEBUGFS "fail_function/inject", "gpu_cgroup_try_charge_task"))
 		return KSFT_SKIP;
 
-	EXPECT_EQ(put(DEBUGFS "fail_function/gpu_cgroup_try_charge/retval",
+	EXPECT_EQ(put(DEBUGFS "fail_function/gpu_cgroup_try_charge_task/retval",
 		      "0xfffffffffffffff4"), 0);	/* -ENOMEM */
 	put(DEBUGFS "fail_function/verbose", "0");
 	put(DEBUGFS "fail_function/interval", "1");
@@ -1959,6 +2260,46 @@ static int test_gpu_fail_charge(const char *root)
 	ret = random_run(root, stress_operations);
 	put(DEBUGFS "fail_function/inject", "");
 	return ret;
+}
+
+/*
+ * Every allocation fails once on the way of showing a dumb buffer for which qxl's
+ * shared buffer has to grow. What the other head shows stays, and nobody pays.
+ */
+static int test_gpu_failslab_shadow(const char *root)
+{
+	struct card *card = find_card("qxl");
+	int n, fd, ret, failed = 0;
+	uint32_t small, large;
+	char *group;
+	long paid;
+
+	if (!card || put(DEBUGFS "failslab/ignore-gfp-wait", "N") ||
+	    put(DEBUGFS "failslab/verbose", "0"))
+		return KSFT_SKIP;
+
+	group = new_group(root, "gpu_failslab_shadow");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(framebuffer_create(fd, 0, &small), 0);
+	EXPECT_EQ(framebuffer_create(fd, 1, &large), 0);
+	paid = usage(group);
+	for (n = 1; ; n++) {
+		EXPECT_EQ(show(fd, 0, 0, small), 0);
+		EXPECT_EQ(show(fd, 1, 0, small), 0);
+		fail_nth(n);
+		ret = show(fd, 1, 1, large);
+		if (!failed_nth())
+			break;
+		failed += !!ret;
+		EXPECT_EQ(usage(group), paid);
+	}
+	EXPECT_EQ(ret, 0);
+	ksft_print_msg("%d of %d failures were seen\n", failed, n - 1);
+	EXPECT(failed > 10);
+	close(fd);
+	EXPECT_EQ(usage_after(group, 0), 0);
+	return KSFT_PASS;
 }
 
 #define T(x) { x, #x, false }
@@ -1991,8 +2332,13 @@ static const struct gpu_test {
 	T(test_gpu_threaded),
 	T(test_gpu_delegation),
 	T(test_gpu_nsdelegate),
+	T(test_gpu_peak_no_offset),
+	T(test_gpu_kernel_buffers),
+	T(test_gpu_qxl_shadow),
+	T(test_gpu_refused_evicts_nothing),
 	T(test_gpu_random),
 	F(test_gpu_failslab),
+	F(test_gpu_failslab_shadow),
 	F(test_gpu_fail_charge),
 };
 #undef T
