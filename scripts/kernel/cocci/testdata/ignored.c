@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* As rockchip before patch 0004. */
+/* As rockchip before patch 0037. */
 struct x *bad_alone(struct drm_device *dev, struct x *x)
 {
 	drm_gem_object_init(dev, &x->base, 1);
