@@ -28,7 +28,6 @@ struct drm_gem_payer {
 #ifdef CONFIG_CGROUP_GPU
 void drm_gem_payer_begin(struct drm_gem_payer *payer, struct task_struct *task);
 void drm_gem_payer_end(struct drm_gem_payer *payer);
-void drm_gem_cgroup_init(struct drm_gem_object *obj);
 int drm_gem_try_charge(struct drm_gem_object *obj);
 int drm_gem_charge_ahead(struct gpu_cgroup_charge *charge, u64 size);
 int drm_gem_object_init_offset(struct drm_device *dev,
@@ -43,10 +42,6 @@ static inline void drm_gem_payer_end(struct drm_gem_payer *payer)
 {
 }
 
-static inline void drm_gem_cgroup_init(struct drm_gem_object *obj)
-{
-}
-
 static inline int drm_gem_try_charge(struct drm_gem_object *obj)
 {
 	return 0;
@@ -58,7 +53,17 @@ static inline int drm_gem_charge_ahead(struct gpu_cgroup_charge *charge,
 	return 0;
 }
 
-#define drm_gem_object_init_offset	drm_gem_object_init
+#define drm_gem_object_init_offset(dev, obj, size)		\
+({								\
+	int __ret = drm_gem_object_init(dev, obj, size);	\
+								\
+	if (!__ret) {						\
+		__ret = drm_gem_create_mmap_offset(obj);	\
+		if (__ret)					\
+			drm_gem_object_release(obj);		\
+	}							\
+	__ret;							\
+})
 #endif
 
 /**

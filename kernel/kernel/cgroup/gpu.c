@@ -711,7 +711,8 @@ static void gpu_device_show(struct seq_file *sf,
 		if (device->memory)
 			seq_puts(sf, " memory");
 		if (gpu_device_is_scheduled(device))
-			seq_puts(sf, " priority");
+			/* Siblings by weight, or clamped: see "tree" in cgroup-gpu.rst. */
+			seq_puts(sf, " priority tree");
 	}
 	seq_putc(sf, '\n');
 }

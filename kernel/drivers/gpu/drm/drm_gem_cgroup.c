@@ -18,8 +18,9 @@
 
 #include <drm/drm_gem.h>
 
-/* Nearly always empty. A task reads what it put there itself. */
-static LIST_HEAD(drm_gem_payers);
+#include "drm_cgroup.h"
+
+LIST_HEAD(drm_gem_payers);
 static DEFINE_SPINLOCK(drm_gem_payers_lock);
 
 /**
@@ -53,14 +54,11 @@ void drm_gem_payer_end(struct drm_gem_payer *payer)
 }
 EXPORT_SYMBOL_GPL(drm_gem_payer_end);
 
-/* %NULL for nobody. */
-static struct task_struct *drm_gem_payer(void)
+/* Of drm_gem_payer() alone. */
+struct task_struct *__drm_gem_payer(void)
 {
 	struct task_struct *task = current->flags & PF_KTHREAD ? NULL : current;
 	struct drm_gem_payer *payer;
-
-	if (list_empty(&drm_gem_payers))
-		return task;
 
 	spin_lock(&drm_gem_payers_lock);
 	list_for_each_entry(payer, &drm_gem_payers, link) {
@@ -72,18 +70,6 @@ static struct task_struct *drm_gem_payer(void)
 	spin_unlock(&drm_gem_payers_lock);
 
 	return task;
-}
-
-/**
- * drm_gem_cgroup_init() - decide whether anybody ever pays for an object
- * @obj: object that is being initialised
- *
- * Context: Process context.
- */
-void drm_gem_cgroup_init(struct drm_gem_object *obj)
-{
-	if (!drm_gem_payer())
-		gpu_cgroup_exempt(&obj->gpu_charge);
 }
 
 /**
@@ -99,12 +85,7 @@ void drm_gem_cgroup_init(struct drm_gem_object *obj)
  */
 int drm_gem_try_charge(struct drm_gem_object *obj)
 {
-	struct task_struct *task = drm_gem_payer();
-
-	/* A kernel thread: the object was somebody's, but is not its. */
-	if (!task)
-		return 0;
-	return gpu_cgroup_try_charge_task(&obj->gpu_charge, task, obj->size);
+	return drm_gem_charge(obj);
 }
 EXPORT_SYMBOL_GPL(drm_gem_try_charge);
 
@@ -155,7 +136,7 @@ int drm_gem_object_init_offset(struct drm_device *dev,
 	if (ret)
 		return ret;
 
-	ret = drm_gem_try_charge(obj);
+	ret = drm_gem_charge(obj);
 	if (ret)
 		goto err_offset;
 

@@ -664,13 +664,13 @@ static void device_says_what_it_keeps(struct kunit *test)
 	gpu->sched.dev = &devices->parent;
 	KUNIT_ASSERT_EQ(test, drm_sched_cgroup_init(&gpu->sched), 0);
 	KUNIT_EXPECT_STREQ(test, listed(devices),
-			   "4000:0 mock bus:parent priority\n");
+			   "4000:0 mock bus:parent priority tree\n");
 	drm_sched_cgroup_fini(&gpu->sched);
 	KUNIT_EXPECT_STREQ(test, listed(devices), "4000:0 mock bus:parent\n");
 
 	gpu_cgroup_device_has_priority(&devices->parent);
 	KUNIT_EXPECT_STREQ(test, listed(devices),
-			   "4000:0 mock bus:parent priority\n");
+			   "4000:0 mock bus:parent priority tree\n");
 	gpu_cgroup_unregister_device(node);
 
 	/* That was of the node that has gone. */
@@ -713,7 +713,7 @@ static void module_from_outside_promises_nothing(struct kunit *test)
 	gpu_cgroup_register_device(node);
 	gpu_cgroup_device_has_priority(&devices->parent);
 	KUNIT_EXPECT_STREQ(test, listed(devices),
-			   "4000:0 mock bus:parent memory priority\n");
+			   "4000:0 mock bus:parent memory priority tree\n");
 	gpu_cgroup_unregister_device(node);
 
 	set_bit(TAINT_OOT_MODULE, &mod->taints);

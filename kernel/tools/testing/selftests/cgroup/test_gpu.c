@@ -708,7 +708,7 @@ static int test_gpu_devices(const char *root)
 		const char *words, *wanted = " memory";
 
 		if (!strcmp(cards[i].driver, "cgroup_test"))
-			wanted = " memory priority";
+			wanted = " memory priority tree";
 		words = device_words(root, cards[i].path, cards[i].driver);
 		ksft_print_msg("%s:%s\n", cards[i].path, words ?: " no line");
 		EXPECT(words && !strcmp(words, wanted));
@@ -757,7 +757,7 @@ static int test_gpu_devices_unbind(const char *root)
 	EXPECT_EQ(bind_to("bind", "cgroup_test"), 0);
 	EXPECT_EQ(ret, -1);
 	words = device_words(root, card->path, card->driver);
-	EXPECT(words && !strcmp(words, " memory priority"));
+	EXPECT(words && !strcmp(words, " memory priority tree"));
 	return KSFT_PASS;
 }
 
