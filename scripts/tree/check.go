@@ -224,7 +224,7 @@ func (p *project) checkLicense() error {
 				return fs.SkipDir
 			}
 			switch filepath.Ext(name) {
-			case ".go", ".c", ".h", ".S", ".sh", ".rst":
+			case ".go", ".c", ".h", ".S", ".sh", ".rst", ".cocci":
 			default:
 				return nil
 			}

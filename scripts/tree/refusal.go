@@ -24,6 +24,7 @@ import (
 var refusable = []string{
 	"drm_gem_object_init",
 	"drm_gem_object_init_offset",
+	"drm_gem_charge_ahead",
 	"drm_gem_handle_create",
 	"drm_gem_handle_create_tail",
 	"ttm_bo_init_reserved",
@@ -319,12 +320,15 @@ func spatch(dir string, r rule, files []string) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("spatch", append([]string{"--very-quiet", "--no-includes", "--timeout", "120", "-D", "context", "--sp-file", tmp.Name()}, files...)...)
+	cmd := exec.Command("spatch", append([]string{"--very-quiet", "--no-includes", "--timeout", "300", "-D", "context", "--sp-file", tmp.Name()}, files...)...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s: spatch: %w\n%s", r.name, err, stderr.String()+stdout.String())
+	}
+	if strings.Contains(stderr.String(), "EXN") { // a file was given up, as for the time it took
+		return nil, fmt.Errorf("%s: spatch: %s", r.name, stderr.String())
 	}
 	return parseContext(r.name, stdout.Bytes())
 }

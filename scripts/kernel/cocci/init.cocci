@@ -11,7 +11,7 @@ virtual context
 @put exists@
 expression r, o, E1, E2, E3;
 @@
-  r = drm_gem_object_init(E1, o, E2);
+  r = \(drm_gem_object_init\|drm_gem_object_init_offset\)(E1, o, E2);
   ... when != r = E3
   if (\(r\|r != 0\|r < 0\|unlikely(r)\|unlikely(r != 0)\|unlikely(r < 0)\)) { ... drm_gem_object_put(o); ... return ...; }
 

@@ -11,7 +11,7 @@ virtual context
 expression r, x, E1, E2, E3;
 identifier give =~ "^(?!k?v?free$|kmem_cache_free$|dma_fence_put$)(.*(put|free|destroy|unref|unreference|release|fini)(_object|_locked|_unlocked)?|ttm_bo_init_reserved|ttm_bo_init_validate|nouveau_bo_init)$";
 @@
-* r = drm_gem_object_init(E1, x, E2);
+* r = \(drm_gem_object_init\|drm_gem_object_init_offset\)(E1, x, E2);
   ... when != r = E3
   if (\(r\|r != 0\|r < 0\|unlikely(r)\|unlikely(r != 0)\|unlikely(r < 0)\)) { ... return ...; }
   ... when != give(...)
