@@ -2009,16 +2009,16 @@ static int test_gpu_close_in_submit(const char *root)
 	int i, fd, waited = 0;
 	long began;
 
-	if (put(SUBMIT_US, "40000"))
+	if (put(SUBMIT_US, "100000"))
 		return KSFT_SKIP;
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 10; i++) {
 		fd = engine_open();
 		EXPECT(fd >= 0);
 		EXPECT_EQ(engine_submit(fd, 10), 0);
-		usleep(10000);
+		usleep(50000);
 		began = now_us();
 		close(fd);
-		waited += now_us() - began > 10000;
+		waited += now_us() - began > 20000;
 	}
 	/* And with no certain order. */
 	EXPECT_EQ(put(SUBMIT_US, "100"), 0);
@@ -2030,8 +2030,8 @@ static int test_gpu_close_in_submit(const char *root)
 		close(fd);
 	}
 	EXPECT_EQ(put(SUBMIT_US, "0"), 0);
-	ksft_print_msg("%d of 20 waited\n", waited);
-	EXPECT(waited > 10);
+	ksft_print_msg("%d of 10 waited\n", waited);
+	EXPECT(waited > 5);
 	return KSFT_PASS;
 }
 
