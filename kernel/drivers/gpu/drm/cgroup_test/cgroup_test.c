@@ -42,6 +42,11 @@ static unsigned int submit_us;
 module_param(submit_us, uint, 0600);
 MODULE_PARM_DESC(submit_us, "how long it takes to give a job to the engine, 0 to 100000 us (default 0)");
 
+/* Each job waits for a fence that signals in a hard interrupt, as hardware's do. */
+static unsigned int depend_us;
+module_param(depend_us, uint, 0600);
+MODULE_PARM_DESC(depend_us, "how long a job waits for something else, 0 to 100000 us (default 0)");
+
 struct cgt_device {
 	struct drm_device	drm;
 	struct drm_gpu_scheduler sched;
@@ -79,6 +84,14 @@ struct cgt_fence {
 	struct list_head	link;
 	ktime_t			started;
 	u32			run_us;
+};
+
+struct cgt_delay {
+	struct dma_fence	base;
+
+	/* Of the fence. */
+	spinlock_t		lock;
+	struct hrtimer		timer;
 };
 
 struct cgt_job {
@@ -122,6 +135,42 @@ static const struct dma_fence_ops cgt_fence_ops = {
 	.get_timeline_name	= cgt_fence_name,
 	.release		= cgt_fence_release,
 };
+
+static const struct dma_fence_ops cgt_delay_ops = {
+	.get_driver_name	= cgt_fence_name,
+	.get_timeline_name	= cgt_fence_name,
+};
+
+static enum hrtimer_restart cgt_delay_over(struct hrtimer *timer)
+{
+	struct cgt_delay *delay = container_of(timer, struct cgt_delay, timer);
+
+	dma_fence_signal(&delay->base);
+	/* It is freed after a grace period of RCU, and so after this. */
+	dma_fence_put(&delay->base);
+	return HRTIMER_NORESTART;
+}
+
+static int cgt_job_delay(struct cgt_job *job)
+{
+	unsigned int us = min(READ_ONCE(depend_us), 100000u);
+	struct cgt_delay *delay;
+
+	if (!us)
+		return 0;
+	delay = kzalloc(sizeof(*delay), GFP_KERNEL);
+	if (!delay)
+		return -ENOMEM;
+	spin_lock_init(&delay->lock);
+	dma_fence_init(&delay->base, &cgt_delay_ops, &delay->lock,
+		       dma_fence_context_alloc(1), 1);
+	dma_fence_get(&delay->base);	/* the timer's */
+	hrtimer_init(&delay->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	delay->timer.function = cgt_delay_over;
+	hrtimer_start(&delay->timer, ns_to_ktime((u64)us * NSEC_PER_USEC),
+		      HRTIMER_MODE_REL_HARD);
+	return drm_sched_job_add_dependency(&job->base, &delay->base);
+}
 
 static void cgt_engine_start(struct cgt_device *cgt, struct cgt_fence *fence)
 {
@@ -237,6 +286,12 @@ static int cgt_submit(struct drm_device *drm, void *data, struct drm_file *file)
 	}
 	ret = drm_sched_job_init(&job->base, context->entity, context);
 	if (ret) {
+		kfree(job);
+		goto unlock;
+	}
+	ret = cgt_job_delay(job);
+	if (ret) {
+		drm_sched_job_cleanup(&job->base);
 		kfree(job);
 		goto unlock;
 	}

@@ -2274,6 +2274,7 @@ struct engine_job {
 
 #define ENGINE_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, struct engine_job)
 #define SUBMIT_US	"/sys/module/cgroup_test/parameters/submit_us"
+#define DEPEND_US	"/sys/module/cgroup_test/parameters/depend_us"
 
 static int engine_open(void)
 {
@@ -2285,11 +2286,17 @@ static int engine_open(void)
 	return -1;
 }
 
-static int engine_submit(int fd, uint32_t run_us)
+/* First waits until fewer than @depth jobs of this file are unfinished. */
+static int engine_submit_depth(int fd, uint32_t run_us, uint32_t depth)
 {
-	struct engine_job job = { .run_us = run_us, .depth = 1024 };
+	struct engine_job job = { .run_us = run_us, .depth = depth };
 
 	return ioctl(fd, ENGINE_SUBMIT, &job) ? -errno : 0;
+}
+
+static int engine_submit(int fd, uint32_t run_us)
+{
+	return engine_submit_depth(fd, run_us, 1024);
 }
 
 static long now_us(void)
@@ -2310,16 +2317,16 @@ static int test_gpu_close_in_submit(const char *root)
 	int i, fd, waited = 0;
 	long began;
 
-	if (put(SUBMIT_US, "40000"))
+	if (put(SUBMIT_US, "100000"))
 		return KSFT_SKIP;
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 10; i++) {
 		fd = engine_open();
 		EXPECT(fd >= 0);
 		EXPECT_EQ(engine_submit(fd, 10), 0);
-		usleep(10000);
+		usleep(50000);
 		began = now_us();
 		close(fd);
-		waited += now_us() - began > 10000;
+		waited += now_us() - began > 20000;
 	}
 	/* And with no certain order. */
 	EXPECT_EQ(put(SUBMIT_US, "100"), 0);
@@ -2331,8 +2338,51 @@ static int test_gpu_close_in_submit(const char *root)
 		close(fd);
 	}
 	EXPECT_EQ(put(SUBMIT_US, "0"), 0);
-	ksft_print_msg("%d of 20 waited\n", waited);
-	EXPECT(waited > 10);
+	ksft_print_msg("%d of 10 waited\n", waited);
+	EXPECT(waited > 5);
+	return KSFT_PASS;
+}
+
+/*
+ * Every job waits for a fence, and none is lost when that signals; also with many
+ * files in several cgroups, and when they are closed meanwhile.
+ */
+static int test_gpu_dependencies(const char *root)
+{
+	int i, j, fd[10], rounds = 30;
+	char *group[3];
+
+	if (put(DEPEND_US, "300"))
+		return KSFT_SKIP;
+	/* A lost one is waited for without end. */
+	alarm(300);
+	group[0] = new_group(root, "gpu_dependencies");
+	group[1] = new_group(group[0], "a");
+	group[2] = new_group(group[0], "b");
+	for (i = 0; i < ARRAY_SIZE(fd); i++) {
+		EXPECT_EQ(cg_enter_current(group[1 + i % 2]), 0);
+		fd[i] = engine_open();
+		EXPECT(fd[i] >= 0);
+	}
+	for (j = 0; j < rounds; j++)
+		for (i = 0; i < ARRAY_SIZE(fd); i++)
+			EXPECT_EQ(engine_submit_depth(fd[i], 10, 1 + i), 0);
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		EXPECT_EQ(engine_submit_depth(fd[i], 10, 1), 0);
+	for (j = 0; j < rounds; j++)
+		for (i = 0; i < ARRAY_SIZE(fd); i++) {
+			close(fd[i]);
+			fd[i] = engine_open();
+			EXPECT(fd[i] >= 0);
+			EXPECT_EQ(engine_submit(fd[i], 10), 0);
+			EXPECT_EQ(engine_submit(fd[i], 10), 0);
+			usleep(20 * j);
+		}
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	alarm(0);
+	EXPECT_EQ(put(DEPEND_US, "0"), 0);
+	EXPECT_EQ(cg_enter_current(root), 0);
 	return KSFT_PASS;
 }
 
@@ -2450,6 +2500,7 @@ static const struct gpu_test {
 	T(test_gpu_kernel_buffers),
 	T(test_gpu_qxl_shadow),
 	T(test_gpu_refused_evicts_nothing),
+	T(test_gpu_dependencies),
 	T(test_gpu_random),
 	F(test_gpu_failslab),
 	F(test_gpu_failslab_job),
