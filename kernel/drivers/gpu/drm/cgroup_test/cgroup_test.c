@@ -10,6 +10,7 @@
  * Built as a module outside of the tree it goes by the name of that module.
  */
 
+#include <linux/cgroup_gpu.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
@@ -337,6 +338,20 @@ static int cgt_create(struct drm_device *drm, void *data, struct drm_file *file)
 	return ret;
 }
 
+static int cgt_order(struct drm_device *drm, void *data, struct drm_file *file)
+{
+	struct drm_cgroup_test_order *args = data;
+	struct gpu_cgroup *cg;
+
+	if (args->pad)
+		return -EINVAL;
+
+	cg = gpu_cgroup_get(current);
+	args->priority = gpu_cgroup_order(cg, args->priority, -1023, 1023);
+	gpu_cgroup_put(cg);
+	return 0;
+}
+
 static int cgt_open(struct drm_device *drm, struct drm_file *file)
 {
 	struct cgt_device *cgt = container_of(drm, struct cgt_device, drm);
@@ -379,6 +394,7 @@ static const struct drm_ioctl_desc cgt_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_SUBMIT, cgt_submit, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_STAT, cgt_stat, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_CREATE, cgt_create, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(CGROUP_TEST_ORDER, cgt_order, DRM_RENDER_ALLOW),
 };
 
 DEFINE_DRM_GEM_FOPS(cgt_fops);

@@ -26,6 +26,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -221,6 +222,28 @@ static void *buffer_map(int fd, uint32_t handle, uint32_t pages)
 	return map == MAP_FAILED ? NULL : map;
 }
 
+/* From drivers/gpu/drm/cgroup_test/cgroup_test.h, which is no uapi header. */
+struct drm_cgroup_test_order {
+	int32_t priority;
+	int32_t pad;
+};
+
+#define DRM_IOCTL_CGROUP_TEST_ORDER	DRM_IOWR(DRM_COMMAND_BASE + 3, \
+						 struct drm_cgroup_test_order)
+#define NO_PLACE			LONG_MIN
+
+/*
+ * Where a context made by us would stand in an order of all, as i915 has one; only
+ * the card of cgroup_test says it.
+ */
+static long place(int fd, int priority)
+{
+	struct drm_cgroup_test_order arg = { .priority = priority };
+
+	return ioctl(fd, DRM_IOCTL_CGROUP_TEST_ORDER, &arg) ? NO_PLACE :
+							      arg.priority;
+}
+
 static void find_cards(void)
 {
 	struct card *card = cards;
@@ -276,6 +299,7 @@ enum op {
 	OP_EXEC,	/* arg: keep the card open? */
 	OP_WRITE,	/* text: "FILE VALUE"; returns 0 or -errno */
 	OP_MKDIR,	/* text: path */
+	OP_PLACE,	/* arg: what a context asks; returns where it stands */
 };
 
 struct order {
@@ -324,6 +348,16 @@ static int recv_fd(int sock, void *data, size_t len, int *fd)
 	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(cmsg), sizeof(int));
 	return n ? 0 : -EPIPE;
+}
+
+static struct card *find_card(const char *driver)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, driver))
+			return &cards[i];
+	return NULL;
 }
 
 static struct {
@@ -379,7 +413,8 @@ static long perform(struct order *order, int fd, int *reply_fd)
 		return ret == -ENOMEM ? i : -ERANGE;
 	case OP_HUGE:
 		for (i = 0; i < order->arg; i++)
-			if (!dumb_create(mine.fd, 0x10000, 0x1000000, &handle))
+			/* 2 GiB: DRM itself refuses 4 GiB, before any charge. */
+			if (!dumb_create(mine.fd, 0x8000, 0x4000, &handle))
 				return -EEXIST;
 		return 0;
 	case OP_CHURN:
@@ -438,6 +473,8 @@ static long perform(struct order *order, int fd, int *reply_fd)
 		return ret;
 	case OP_MKDIR:
 		return mkdir(order->text, 0755) ? -errno : 0;
+	case OP_PLACE:
+		return place(mine.fd, order->arg);
 	}
 	return -EINVAL;
 }
@@ -1176,6 +1213,88 @@ static int test_gpu_contention(const char *root)
 }
 
 /*
+ * A new limit holds when its write has returned. Four fill up what is there while
+ * the limit is lowered: usage ends at no more than the limit, or than there was
+ * when the write had returned.
+ */
+static int test_gpu_live_limit(const char *root)
+{
+	char *parent = new_group(root, "gpu_live"), name[16];
+	struct order fill = { .op = OP_FILL, .arg = 1 };
+	long ret, seen, limit, above = 0;
+	struct actor asking[4];
+	int i, turn;
+
+	for (i = 0; i < ARRAY_SIZE(asking); i++) {
+		sprintf(name, "child%d", i);
+		asking[i] = new_actor(new_group(parent, name));
+		EXPECT_EQ(tell_open(asking[i], &cards[0]), 0);
+	}
+	for (turn = 0; turn < 50; turn++) {
+		EXPECT_EQ(set_max(parent, 3000 * PAGE_SIZE), 0);
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(send_fd(asking[i].sock, &fill, sizeof(fill),
+					  -1), 0);
+		/* To be somewhere in the middle, on a machine of any speed. */
+		limit = (1 + rand() % 1000) * PAGE_SIZE;
+		while (usage(parent) < limit - rand() % 64 * PAGE_SIZE)
+			;
+		EXPECT_EQ(set_max(parent, limit), 0);
+		seen = usage(parent);
+		above += seen > limit;
+		for (i = 0; i < ARRAY_SIZE(asking); i++) {
+			EXPECT_EQ(recv(asking[i].sock, &ret, sizeof(ret), 0),
+				  sizeof(ret));
+			EXPECT(ret >= 0);
+		}
+		EXPECT(usage(parent) <= (seen > limit ? seen : limit));
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(tell(asking[i], OP_CLOSE_ALL, 0), 0);
+		EXPECT_EQ(usage_after(parent, 0), 0);
+	}
+	ksft_print_msg("%ld of %d limits came below usage\n", above, turn);
+	return KSFT_PASS;
+}
+
+/*
+ * What is above a limit by far leaves no trace, in no cgroup, however many ask for
+ * it at once and whatever else goes on: peak shows what was in use, and nobody else
+ * is refused for it.
+ */
+static int test_gpu_refused_leaves_nothing(const char *root)
+{
+	char *top = new_group(root, "gpu_refused");
+	char *parent = new_group(top, "parent"), *child[4], name[16];
+	struct order huge = { .op = OP_HUGE, .arg = 2000 };
+	struct actor asking[4];
+	long ret;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(asking); i++) {
+		sprintf(name, "child%d", i);
+		child[i] = new_group(parent, name);
+		asking[i] = new_actor(child[i]);
+		EXPECT_EQ(tell_open(asking[i], &cards[0]), 0);
+	}
+	EXPECT_EQ(set_max(top, MB(8L)), 0);
+	for (i = 1; i < ARRAY_SIZE(asking); i++)
+		EXPECT_EQ(send_fd(asking[i].sock, &huge, sizeof(huge), -1), 0);
+	EXPECT_EQ(tell(asking[0], OP_CHURN, 2000), 0);
+	for (i = 1; i < ARRAY_SIZE(asking); i++) {
+		EXPECT_EQ(recv(asking[i].sock, &ret, sizeof(ret), 0),
+			  sizeof(ret));
+		EXPECT_EQ(ret, 0);
+		EXPECT_EQ(cg_read_long(child[i], file->peak), 0);
+	}
+	EXPECT_EQ(usage_after(top, 0), 0);
+	EXPECT(cg_read_long(child[0], file->peak) < MB(1L));
+	EXPECT(cg_read_long(parent, file->peak) < MB(1L));
+	EXPECT(cg_read_long(top, file->peak) < MB(1L));
+	EXPECT_EQ(failures(top), 3 * 2000);
+	return KSFT_PASS;
+}
+
+/*
  * A shared buffer is charged once, to its creator: not to who imports it, be it
  * the same device or another, and not less when the creator is dead, as long as
  * anyone holds it. Importing works at any limit.
@@ -1346,6 +1465,230 @@ static int test_gpu_rmdir(const char *root)
 	EXPECT_EQ(usage_after(parent, 0), 0);
 	EXPECT_EQ(tell(actor, OP_CREATE, 1), 0);
 	EXPECT_EQ(usage(child), PAGE_SIZE);
+	return KSFT_PASS;
+}
+
+/* How many cgroups the hierarchy of gpu has, removed ones included. */
+static long count_hierarchy(void)
+{
+	char line[256];
+	long count = -1;
+	FILE *f = fopen("/proc/cgroups", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "gpu %*d %ld", &count) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return count;
+}
+
+static long count_cgroups(const char *group)
+{
+	return v1 ? count_hierarchy() :
+		    cg_read_key_long(group, "cgroup.stat",
+				     "nr_dying_descendants ");
+}
+
+/*
+ * Cgroups go a while after rmdir, but a v1 hierarchy goes at umount(2) or not at
+ * all: let it have its root only.
+ */
+static void wait_for_removal(void)
+{
+	int i;
+
+	for (i = 0; i < 250 && count_hierarchy() > 1; i++)
+		usleep(20000);
+}
+
+/*
+ * What is left behind in a removed cgroup, a buffer or a file with its scheduler
+ * entity, does not keep the cgroup: as many as anybody likes to make leave none.
+ */
+static int test_gpu_no_zombies(const char *root)
+{
+	char *parent = new_group(root, "gpu_zombies");
+	char *out = new_group(parent, "out");
+	char *child = cg_name(parent, "child");
+	struct card *card = find_card("cgroup_test") ?: &cards[0];
+	struct actor buffers, files[8];
+	long before, now;
+	int i, turn;
+
+	groups[nr_groups++] = child;
+	buffers = new_actor(out);
+	EXPECT_EQ(tell_open(buffers, card), 0);
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		files[i] = new_actor(out);
+	before = count_cgroups(parent);
+	EXPECT(before >= 0);
+
+	for (turn = 0; turn < 200; turn++) {
+		EXPECT_EQ(cg_create(child), 0);
+		EXPECT_EQ(cg_enter(child, buffers.pid), 0);
+		EXPECT_EQ(tell(buffers, OP_CREATE, 1), 0);
+		EXPECT_EQ(cg_enter(out, buffers.pid), 0);
+		if (turn < ARRAY_SIZE(files)) {
+			EXPECT_EQ(cg_enter(child, files[turn].pid), 0);
+			EXPECT_EQ(tell_open(files[turn], card), 0);
+			EXPECT_EQ(tell(files[turn], OP_CREATE, 1), 0);
+			EXPECT_EQ(cg_enter(out, files[turn].pid), 0);
+		}
+		EXPECT_EQ(rmdir(child), 0);
+	}
+	now = turn * PAGE_SIZE + ARRAY_SIZE(files) * PAGE_SIZE;
+	EXPECT_EQ(usage(parent), now);
+	EXPECT_EQ(usage(out), 0);
+
+	for (i = 0; i < 500 && count_cgroups(parent) > before; i++)
+		usleep(20000);
+	/* On v1 it had those that earlier tests removed. */
+	EXPECT(count_cgroups(parent) >= 0 && count_cgroups(parent) <= before);
+
+	/* And yet all of it counts, and is returned. */
+	EXPECT_EQ(usage(parent), now);
+	EXPECT_EQ(set_max(parent, now), 0);
+	EXPECT_EQ(tell(buffers, OP_CREATE, 1), -ENOMEM);
+	EXPECT_EQ(tell(buffers, OP_CLOSE, 0), 0);
+	EXPECT_EQ(usage_after(parent, now - PAGE_SIZE), now - PAGE_SIZE);
+	EXPECT_EQ(tell(buffers, OP_CREATE, 1), 0);
+	EXPECT_EQ(usage(out), PAGE_SIZE);
+	EXPECT_EQ(tell(buffers, OP_CLOSE_ALL, 0), 0);
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		EXPECT_EQ(tell(files[i], OP_DROP, 0), 0);
+	EXPECT_EQ(usage_after(parent, 0), 0);
+	return KSFT_PASS;
+}
+
+/* Removal of what had been there is finished by workers: try for a while. */
+static int try_mount(const char *type, const char *at, const char *options)
+{
+	int i;
+
+	for (i = 0; i < 250; i++) {
+		if (!mount("none", at, type, 0, options))
+			return 0;
+		if (errno != EBUSY)
+			break;
+		usleep(20000);
+	}
+	return -errno;
+}
+
+/* A group below a hierarchy just mounted works, and the root has the old usage. */
+static int check_moved(const char *root, bool to_v1, long wanted)
+{
+	const struct interface *old = file;
+	char *group = cg_name(root, "gpu_moved");
+	struct actor actor;
+	int ret = KSFT_FAIL;
+
+	file = to_v1 ? &v1_files : &v2_files;
+	if (!to_v1 && set(root, "cgroup.subtree_control", "+gpu"))
+		goto out;
+	if (usage(root) != wanted || mkdir(group, 0755))
+		goto out;
+	actor = new_actor(group);
+	if (!set_max(group, PAGE_SIZE) && !tell_open(actor, &cards[0]) &&
+	    tell(actor, OP_FILL, 1) == 1 && usage(group) == PAGE_SIZE &&
+	    usage(root) == wanted + PAGE_SIZE &&
+	    !tell(actor, OP_CLOSE_ALL, 0) && usage_after(group, 0) == 0)
+		ret = KSFT_PASS;
+	end_actor(actor, 0);
+	nr_actors--;
+	if (cg_destroy(group))
+		ret = KSFT_FAIL;
+	if (to_v1)
+		wait_for_removal();
+	/* To be moved on it must not be in use. */
+	if (!to_v1 && set(root, "cgroup.subtree_control", "-gpu"))
+		ret = KSFT_FAIL;
+out:
+	file = old;
+	free(group);
+	return ret;
+}
+
+/* The same for what v2 has when a v1 hierarchy is gone. */
+static bool has_gpu(const char *root)
+{
+	int i;
+
+	for (i = 0; i < 250; i++) {
+		if (!cg_read_strstr(root, "cgroup.controllers", "gpu"))
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
+static bool has_groups(const char *root)
+{
+	DIR *dir = opendir(root);
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && (entry = readdir(dir)))
+		found |= entry->d_type == DT_DIR && entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/*
+ * Nor does what is left behind keep the hierarchy: the controller goes to the other
+ * version of cgroups and back, and its root goes on counting. Only where nobody else
+ * has cgroups: a machine of its own.
+ */
+static int test_gpu_hierarchy_moves(const char *root)
+{
+	char *child, other[] = "/tmp/gpu_moves.XXXXXX";
+	struct card *card = find_card("cgroup_test") ?: &cards[0];
+	struct actor actor;
+	bool moved;
+	long had;
+	int ret;
+
+	if (has_groups(root))
+		return KSFT_SKIP;
+	EXPECT(mkdtemp(other));
+
+	child = new_group(root, "gpu_moves");
+	had = usage(root);
+	actor = new_actor(child);
+	EXPECT_EQ(tell_open(actor, card), 0);
+	EXPECT_EQ(tell(actor, OP_CREATE, 256), 0);
+	EXPECT_EQ(cg_enter(root, actor.pid), 0);
+	EXPECT_EQ(cg_destroy(child), 0);
+	nr_groups--;
+	free(child);
+
+	if (v1) {
+		wait_for_removal();
+		EXPECT_EQ(umount(root), 0);
+		ret = try_mount("cgroup2", other, NULL);
+		EXPECT_EQ(ret, 0);
+		moved = has_gpu(other);
+		if (moved)
+			ret = check_moved(other, false, had + MB(1L));
+		EXPECT_EQ(umount(other), 0);
+		EXPECT_EQ(try_mount("cgroup", root, "gpu"), 0);
+		EXPECT(moved);
+		EXPECT_EQ(ret, KSFT_PASS);
+	} else {
+		EXPECT_EQ(set(root, "cgroup.subtree_control", "-gpu"), 0);
+		ret = try_mount("cgroup", other, "gpu,misc");
+		EXPECT_EQ(ret, 0);
+		ret = check_moved(other, true, had + MB(1L));
+		EXPECT_EQ(umount(other), 0);
+		EXPECT(has_gpu(root));
+		EXPECT_EQ(ret, KSFT_PASS);
+	}
+	rmdir(other);
+	EXPECT_EQ(usage(root), had + MB(1L));
+	EXPECT_EQ(tell(actor, OP_CLOSE_ALL, 0), 0);
+	EXPECT_EQ(usage_after(root, had), had);
 	return KSFT_PASS;
 }
 
@@ -1521,6 +1864,117 @@ static int test_gpu_nsdelegate(const char *root)
 	EXPECT_EQ(tell_write(actor, group, file->max, "max"), -EPERM);
 	EXPECT_EQ(tell_write(actor, group, "gpu.priority", "5"), -EPERM);
 	EXPECT_EQ(cg_read_long(group, file->max), PAGE_SIZE);
+	return KSFT_PASS;
+}
+
+static long tell_place(struct actor actor, long asked)
+{
+	return tell(actor, OP_PLACE, asked);
+}
+
+/*
+ * In an order of all, as i915 has one, whoever was given a cgroup does not rise above
+ * it, not by writing to a child and not by what a context asks: neither a user
+ * without the capability, nor root in a cgroup namespace, nor by a file that such a
+ * one has opened. An administrator decides for each cgroup.
+ */
+static int test_gpu_order(const char *root)
+{
+	struct card *card = find_card("cgroup_test");
+	struct order make = { .op = OP_MKDIR };
+	char *parent, *child, path[PATH_MAX], text[] = "900";
+	struct actor actor, user;
+	int fd, way;
+	long asked;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	parent = new_group(root, "gpu_order");
+	child = new_group(parent, "child");
+	actor = new_actor(child);
+	EXPECT_EQ(tell_open(actor, card), 0);
+	if (tell_place(actor, 0) == NO_PLACE)
+		return KSFT_SKIP;
+
+	/* Nothing is written: contexts are where they ask to be. */
+	for (asked = -1023; asked <= 1023; asked += 341)
+		EXPECT_EQ(tell_place(actor, asked), asked);
+
+	/* By an administrator. */
+	EXPECT_EQ(set(child, "gpu.priority", "300"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 300);
+	EXPECT_EQ(tell_place(actor, 500), 300);
+	EXPECT_EQ(tell_place(actor, -100), 200);
+	EXPECT_EQ(set(parent, "gpu.priority", "100"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 100);
+	EXPECT_EQ(set(parent, "gpu.priority", "0"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 0);
+	EXPECT_EQ(tell_place(actor, 1), 0);
+	EXPECT_EQ(set(child, "gpu.priority", "-1024"), 0);
+	EXPECT_EQ(tell_place(actor, 0), -1023);
+	clean_actors();
+
+	/* By others, each in a tree of its own: below cgroups that nobody wrote. */
+	for (way = 0; way < 3; way++) {
+		char name[32];
+
+		sprintf(name, "gpu_order%d", way);
+		parent = new_group(root, name);
+		EXPECT_EQ(give_to(parent, ".", NOBODY), 0);
+		EXPECT_EQ(give_to(parent, "cgroup.procs", NOBODY), 0);
+		if (!v1) {
+			EXPECT_EQ(set(parent, "cgroup.subtree_control", "+gpu"),
+				  0);
+			EXPECT_EQ(give_to(parent, "cgroup.subtree_control",
+					  NOBODY), 0);
+		}
+		child = cg_name(parent, "child");
+		groups[nr_groups++] = child;
+		snprintf(make.text, sizeof(make.text), "%s", child);
+		user = new_actor(root);
+		EXPECT_EQ(tell_with(user, &make, -1, NULL), 0);
+		if (way != 1)
+			EXPECT_EQ(give_to(child, "gpu.priority", NOBODY), 0);
+		EXPECT_EQ(cg_enter(child, user.pid), 0);
+		EXPECT_EQ(tell_open(user, card), 0);
+		switch (way) {
+		case 0:
+			EXPECT_EQ(tell(user, OP_SETUID, NOBODY), 0);
+			EXPECT_EQ(tell_write(user, child, "gpu.priority", text),
+				  0);
+			break;
+		case 1:
+			/* Inside the child's parent, so that it is no border. */
+			EXPECT_EQ(cg_enter(v1 ? parent : root, user.pid), 0);
+			EXPECT_EQ(tell(user, OP_UNSHARE, CLONE_NEWCGROUP), 0);
+			EXPECT_EQ(cg_enter(child, user.pid), 0);
+			EXPECT_EQ(tell_write(user, child, "gpu.priority", text),
+				  0);
+			break;
+		case 2:
+			snprintf(path, sizeof(path), "%s/gpu.priority", child);
+			/* Opened by a user, written by us: with setuid programs. */
+			EXPECT_EQ(seteuid(NOBODY), 0);
+			fd = open(path, O_WRONLY | O_CLOEXEC);
+			EXPECT_EQ(seteuid(0), 0);
+			EXPECT(fd >= 0);
+			EXPECT_EQ(write(fd, text, strlen(text)), strlen(text));
+			close(fd);
+			break;
+		}
+		EXPECT_EQ(cg_read_long(child, "gpu.priority"), 900);
+		EXPECT_EQ(tell_place(user, 0), 0);
+		EXPECT_EQ(tell_place(user, 1000), 0);
+
+		/* What the administrator gave is theirs, and no more. */
+		EXPECT_EQ(set(parent, "gpu.priority", "200"), 0);
+		EXPECT_EQ(tell_place(user, 0), 200);
+		/* And it may be given away. */
+		EXPECT_EQ(set(child, "gpu.priority", "-50"), 0);
+		EXPECT_EQ(tell_place(user, 0), -50);
+		clean_actors();
+	}
 	return KSFT_PASS;
 }
 
@@ -2485,11 +2939,15 @@ static const struct gpu_test {
 	T(test_gpu_made_up_sizes),
 	T(test_gpu_hierarchy),
 	T(test_gpu_contention),
+	T(test_gpu_live_limit),
+	T(test_gpu_refused_leaves_nothing),
 	T(test_gpu_prime),
 	T(test_gpu_fork),
 	T(test_gpu_exec),
 	T(test_gpu_killed),
 	T(test_gpu_rmdir),
+	T(test_gpu_no_zombies),
+	T(test_gpu_hierarchy_moves),
 	T(test_gpu_migrate),
 	T(test_gpu_subtree_control),
 	T(test_gpu_threaded),
@@ -2501,6 +2959,7 @@ static const struct gpu_test {
 	T(test_gpu_qxl_shadow),
 	T(test_gpu_refused_evicts_nothing),
 	T(test_gpu_dependencies),
+	T(test_gpu_order),
 	T(test_gpu_random),
 	F(test_gpu_failslab),
 	F(test_gpu_failslab_job),
