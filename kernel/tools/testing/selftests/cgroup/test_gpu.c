@@ -2268,16 +2268,6 @@ static int test_gpu_random(const char *root)
  * the card's driver matters, see cards[].
  */
 
-static struct card *find_card(const char *driver)
-{
-	int i;
-
-	for (i = 0; i < nr_cards; i++)
-		if (!strcmp(cards[i].driver, driver))
-			return &cards[i];
-	return NULL;
-}
-
 /*
  * A buffer for which there is no room among the mmap offsets of a device (1 TiB)
  * never was, so that peak does not show it.
