@@ -276,6 +276,17 @@ static void find_cards(void)
 	}
 }
 
+/* The software GPU, which has a scheduler; %NULL if it is not there. */
+static struct card *test_card(void)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, "cgroup_test"))
+			return &cards[i];
+	return NULL;
+}
+
 /*
  * Actors
  */
@@ -348,16 +359,6 @@ static int recv_fd(int sock, void *data, size_t len, int *fd)
 	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(cmsg), sizeof(int));
 	return n ? 0 : -EPIPE;
-}
-
-static struct card *find_card(const char *driver)
-{
-	int i;
-
-	for (i = 0; i < nr_cards; i++)
-		if (!strcmp(cards[i].driver, driver))
-			return &cards[i];
-	return NULL;
 }
 
 static struct {
@@ -775,14 +776,11 @@ static int bind_to(const char *what, const char *device)
  */
 static int test_gpu_devices_unbind(const char *root)
 {
+	struct card *card = test_card();
 	const char *words;
-	struct card *card;
 	int fd, ret;
 
-	for (card = cards; card < cards + nr_cards; card++)
-		if (!strcmp(card->driver, "cgroup_test"))
-			break;
-	if (card == cards + nr_cards)
+	if (!card)
 		return KSFT_SKIP;
 
 	fd = open(card->path, O_RDWR | O_CLOEXEC);
@@ -1511,7 +1509,7 @@ static int test_gpu_no_zombies(const char *root)
 	char *parent = new_group(root, "gpu_zombies");
 	char *out = new_group(parent, "out");
 	char *child = cg_name(parent, "child");
-	struct card *card = find_card("cgroup_test") ?: &cards[0];
+	struct card *card = test_card() ?: &cards[0];
 	struct actor buffers, files[8];
 	long before, now;
 	int i, turn;
@@ -1644,7 +1642,7 @@ static bool has_groups(const char *root)
 static int test_gpu_hierarchy_moves(const char *root)
 {
 	char *child, other[] = "/tmp/gpu_moves.XXXXXX";
-	struct card *card = find_card("cgroup_test") ?: &cards[0];
+	struct card *card = test_card() ?: &cards[0];
 	struct actor actor;
 	bool moved;
 	long had;
@@ -1880,7 +1878,7 @@ static long tell_place(struct actor actor, long asked)
  */
 static int test_gpu_order(const char *root)
 {
-	struct card *card = find_card("cgroup_test");
+	struct card *card = test_card();
 	struct order make = { .op = OP_MKDIR };
 	char *parent, *child, path[PATH_MAX], text[] = "900";
 	struct actor actor, user;
