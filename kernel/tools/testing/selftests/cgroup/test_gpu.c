@@ -276,6 +276,16 @@ static void find_cards(void)
 	}
 }
 
+static struct card *find_card(const char *driver)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, driver))
+			return &cards[i];
+	return NULL;
+}
+
 /* The software GPU, which has a scheduler; %NULL if it is not there. */
 static struct card *test_card(void)
 {
