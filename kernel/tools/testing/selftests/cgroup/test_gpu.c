@@ -2878,11 +2878,6 @@ static int test_gpu_failslab_job(const char *root)
 }
 
 /*
- * Every allocation fails once on the way of showing a dumb buffer for which qxl's
-	return KSFT_PASS;
-}
-
-/*
  * Every allocation fails once on the way to showing a dumb buffer for which qxl's
  * shared buffer has to grow. What the other head shows stays, and nobody pays.
  */
@@ -2969,7 +2964,6 @@ static const struct gpu_test {
 	T(test_gpu_random),
 	F(test_gpu_failslab),
 	F(test_gpu_failslab_job),
-	F(test_gpu_failslab_shadow),
 	F(test_gpu_fail_charge),
 };
 #undef T
