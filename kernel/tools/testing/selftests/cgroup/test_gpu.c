@@ -2877,49 +2877,6 @@ static int test_gpu_failslab_job(const char *root)
 	return KSFT_PASS;
 }
 
-/*
- * Every allocation fails once on the way to showing a dumb buffer for which qxl's
- * shared buffer has to grow. What the other head shows stays, and nobody pays.
- */
-static int test_gpu_failslab_shadow(const char *root)
-{
-	struct card *card = find_card("qxl");
-	int n, fd, ret, failed = 0;
-	uint32_t small, large;
-	char *group;
-	long paid;
-
-	if (!card || put(DEBUGFS "failslab/ignore-gfp-wait", "N") ||
-	    put(DEBUGFS "failslab/verbose", "0"))
-		return KSFT_SKIP;
-
-	group = new_group(root, "gpu_failslab_shadow");
-	EXPECT_EQ(cg_enter_current(group), 0);
-	fd = open(card->path, O_RDWR | O_CLOEXEC);
-	EXPECT_EQ(framebuffer_create(fd, 0, &small), 0);
-	EXPECT_EQ(framebuffer_create(fd, 1, &large), 0);
-	paid = usage(group);
-	for (n = 1; ; n++) {
-		EXPECT_EQ(show(fd, 0, 0, small), 0);
-		EXPECT_EQ(show(fd, 1, 0, small), 0);
-		fail_nth(n);
-		ret = show(fd, 1, 1, large);
-		if (!failed_nth())
-			break;
-		/* Past all that may still fail: what follows is drawing. */
-		if (!ret)
-			break;
-		failed++;
-		EXPECT_EQ(usage(group), paid);
-	}
-	EXPECT_EQ(ret, 0);
-	ksft_print_msg("%d failures before the commit\n", failed);
-	EXPECT(failed > 10);
-	close(fd);
-	EXPECT_EQ(usage_after(group, 0), 0);
-	return KSFT_PASS;
-}
-
 #define T(x) { x, #x, false }
 #define F(x) { x, #x, true }
 static const struct gpu_test {
