@@ -180,7 +180,7 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 
 host_suite = PLACE=host HOST_CGROUPS=$(HOST_CGROUPS) FULL=$(FULL) RUN='$(RUN)' MUST=$(MUST) RECORD=$(PASSES) KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-$(1) -- go test -json -count=1 -timeout=1h $(2) ./integration
 .PHONY: integration integration-host integration-net
-integration integration-host integration-net: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
+integration integration-host integration-net: $(PROGRAMS) $(STOCK_DOCKER) previous kernel $(BIN)/testsum
 integration:
 	@$(call host_suite,host,-run '$(RUN)')
 # `make test` has those of networks in a process of their own: they mostly wait.
