@@ -229,7 +229,9 @@ func parseMangle(text string, v6 bool) *mangleTable {
 			m.uses(rule)
 		} else if len(c.foreign) == 0 {
 			c.ours = append(c.ours, r)
-		} // else: behind a rule that may keep packets from it, so it counts as lost
+		} else { // it counts as lost: packets may not get there
+			c.hidden = true
+		}
 	}
 	return m
 }
@@ -423,7 +425,7 @@ func (m *mangleTable) difference(owner string, want map[string][]chainRule) ([]s
 			}
 		}
 		have := m.chains[name]
-		if have != nil && slices.Equal(have.ours, want[name]) {
+		if have != nil && !have.hidden && slices.Equal(have.ours, want[name]) {
 			continue
 		}
 		decls = append(decls, ":"+name+" - [0:0]") // empties one that is there
@@ -456,7 +458,7 @@ func (m *mangleTable) difference(owner string, want map[string][]chainRule) ([]s
 			continue
 		}
 		kept := len(have.foreign) != 0 || m.used[name]
-		if kept && len(have.ours) == 0 {
+		if kept && len(have.ours) == 0 && !have.hidden {
 			continue
 		}
 		decls = append(decls, ":"+name+" - [0:0]")

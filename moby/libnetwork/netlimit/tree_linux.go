@@ -82,6 +82,7 @@ func find(chains map[string]*chainOf, root string, p chainRule) (found []chainRu
 type chainOf struct {
 	ours    []chainRule
 	foreign []string // rules of others in it, as iptables writes them
+	hidden  bool     // some of ours are behind those
 }
 
 const chainPrefix = "DOCKER-L-"
