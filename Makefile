@@ -158,8 +158,16 @@ VM_CPUS ?= 2
 # How many bodies the API fuzz sends in the VM; 300 on the host.
 VM_FUZZ ?= 100
 
-# MUST turns the skip of a test whose machine lacks a feature into a failure.
-MUST ?= root,binaries
+# Each test says where it runs: integration/place. FULL=1 leaves out only what is on
+# demand, a RUN not even that.
+HOST_CGROUPS := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
+FULL ?=
+# The last pass of each test on demand.
+PASSES := $(CURDIR)/docs/passes.json
+
+# Features of a place, besides those in integration/internal/require, whose lack fails
+# a test instead of skipping it.
+MUST ?=
 
 # One suite each: scripts/unit.sh says what it runs.
 SUITES := ours docs moby cli runc cgroups
@@ -170,7 +178,7 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 		$(BIN)/testsum run $$again unit-$$s -- scripts/unit.sh $$s $(P) || code=1; \
 	done; exit $$code
 
-host_suite = MUST=$(MUST),net-rate,stock,previous,loop,btrfs KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-$(1) -- go test -json -count=1 -timeout=1h $(2) ./integration
+host_suite = PLACE=host HOST_CGROUPS=$(HOST_CGROUPS) FULL=$(FULL) RUN='$(RUN)' MUST=$(MUST) RECORD=$(PASSES) KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-$(1) -- go test -json -count=1 -timeout=1h $(2) ./integration
 .PHONY: integration integration-host integration-net
 integration integration-host integration-net: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
 integration:
@@ -181,25 +189,14 @@ integration-host:
 integration-net:
 	@$(call host_suite,net,-run Net)
 
-# An emulated machine is ten times as slow. So `make test` leaves out of both VMs
-# what the host runs (without the part of it that needs a GPU, where that is the
-# same code as for other limits), and has in one of them only what does not depend
-# on the cgroup version: ITS_ is what the VM with the host's own version leaves
-# out, OTHER_ the other. FULL=1 or a RUN has all.
-HOST_DID := RandomBodies|UpdateThatHangs.*|TheFirstPacketOfAProgramHasItsClassAndNoOther|Parallel.*|AuthorizationPluginsSeeTheLimits|ModresourcesDoesNoMoreThanItNeeds|InterruptedModresourcesChangesNothing|AnUpdateKeepsTheSeccompFilter|AStock(DaemonIsRefusedByOurCLI|CLIWorksWithOurDaemon)|CompletionAsksTheDaemon|ResourcesFileOfEachCommand|ShowCanBeFedBack|UpdateOfA(PausedContainer|RestartingContainer|ContainerBeingRemoved)|LimitsOverALiveRestore|OfSeveralContainersNetworksAndDisksAreAllPutBack|AFaultOf(Runc|TheDisk).*|ACrashInMidUpdateLeavesNoMixtureOfNetworkLimits|AConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits|AFailedUpdateLeavesTheNetworkAsItWas|Blkio(LimitFollowsTheVolume|LimitWithoutADisk)|Net(RateRangeEnds|LimitsHoldAgainstEachHand|ClassHoldsForForgedAddresses|TrafficGoesOnWhenAnAliasWasSetWithoutDockerd|RootQdiscOfAnAdministratorStays|IngressFiltersOfAnAdministratorStay|RulesOfAnAdministratorStay|LimitsOfTwoDockerds|RuleSetCanBeSavedAndLoaded|TakeoverReplacesTheMeansOfThePreviousBuild|LimitEndpointsAreWhatTheKernelHas|StartByPolicyIsTriedAgain|FaultsOfOtherHands|LimitsBesideBothKindsOfIptables|ClassHoldsForTheAnswersOfDockerProxy|ClassHoldsForDockerProxyWithoutIptables|ClassOfAPublishedPortIsNotThatOfTheHostsProcesses|ClassAndPriorityOfABridgeWithTheLANsNIC|PriorityOfAMissingInterfaceIsInForceOnceItComes|ClassAndRatesOfANetworkWithIPv6Alone|ClassLetsDHCPAndNeighbourDiscoveryThrough|ClassHoldsForFramesToTheLAN|ClassOfAContainerThatForwards|LimitsOnAMacvlanAreRefusedEarly|LimitsOnAnOverlayAreRefusedEarly|LimitsWithoutADefaultBridge|ClassOfAContainerThatEndedIsNotTheNextOnes|ClassOfAContainerIsGoneThoughDockerdDiedWhileItEnded|ClassAndPriorityOfABridgedContainer|RatesHoldLiveAndAgainstTheContainer|LimitsHoldOnEachNetwork|LimitsOutliveDockerd|LimitsThatAreLostAreShownAndTriedAgain|LimitsLeaveNothingBehind|LimitsThatCannotBeAreRefused|FeaturesAreSaid|UninstallLeavesNothing)|UpdateFaults.*|Takeover.*|LimitsSurviveAStockDockerd|UpdateThatFails.*
-ITS_VERSION_TOO := |OnlyWhatIsNamedChanges|UpdateInterruptedLooksRightBeforeItLowers|Blkio(LimitHoldsAgainstTheContainer|LimitReachesRawDisks|LimitReachesDisksThatComeLater|LimitRangeEnds|LimitReachesEveryDisk|Rate|LimitOnBtrfs|LimitWithADiskThatIsGone|LimitNamesWhatItDoesNotReach)|AFaultOfTheKernel.*|AFaultInMidUpdateLeavesNoMixture|PriorityDecidesTheShareOfTheGPU|TheShareIsOfTimeAndOfContainers|AParentCapsThePriority|TheLowestPriorityIsServedToo|ALimitOnADiskThatIsGone.*|GPULimitIs(RefusedForNVIDIA|ForGPUsThatKeepIt)|GPUUpdateIsRefusedForNVIDIAWithoutARecord|GPULimit(WithTooMuchInDev|OnNVIDIAThatTheImageAsksForIsRefused|ThatNobodyKeepsIsShownAfterAStart)
-OTHER_VERSION_TOO := |NetLimitsOnAnIPvlanAreRefusedEarly|ALimitNotAskedForIsNotSet|AChangedMemoryLimitIsEnforcedAtOnce|ModresourcesChangesAllContainersOrNone|LimitsLast|UpdateOfA.*|BlkioLimitOnDisksMadeOfDisks|BlkioLimitOnAVolumeOfLVM|AFaultBetweenTwoWritesIsTakenBack|GPUMemoryIsChargedToWhoMadeIt|ARuntimeThatDropsALimitIsFoundOut|AUserNamespaceCannotRaiseALimit|ALimitChangesNothingElseOfTheSpec|TheUpdateEventNamesWhatChanged|ABadValue.*|GPULimitWithAHostileDev|GPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart|GPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows
-HOST_MODE := $(if $(wildcard /sys/fs/cgroup/cgroup.controllers),v2,v1)
-FULL ?=
-
 .PHONY: vm vm-v1 vm-v2
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
-	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(AT_ONCE:1=nice -n 15) $(BIN)/vm --mode $* --cpus $(if $(AT_ONCE),$(if $(filter $*,$(HOST_MODE)),1,2),$(VM_CPUS)) --timeout 1h \
-		--env MUST=$(MUST),gpu,drm,engine,kunit,loop,dm,lvm,md,nfs,bfq,net-rate,$(if $(filter v1,$*),net-cgroups$(comma))$(if $(filter-out $(wildcard $(STOCK_DOCKER)),$(STOCK_DOCKER)),,stock$(comma))$* --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)' $(if $(filter .,$(RUN)$(FULL)),-test.skip '^Test($(HOST_DID)$(if $(filter $*,$(HOST_MODE)),$(ITS_VERSION_TOO),$(OTHER_VERSION_TOO)))$$')
+	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(AT_ONCE:1=nice -n 15) $(BIN)/vm --mode $* --cpus $(if $(AT_ONCE),$(if $(filter $*,$(HOST_CGROUPS)),1,2),$(VM_CPUS)) --timeout 1h \
+		--env PLACE=vm-$* --env HOST_CGROUPS=$(HOST_CGROUPS) --env FULL=$(FULL) --env 'RUN=$(RUN)' --env MUST=$(MUST) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: vm-image
-vm-image: $(PROGRAMS) kernel $(BIN)/vm
+vm-image: $(PROGRAMS) $(STOCK_DOCKER) kernel $(BIN)/vm
 	@$(BIN)/vm --image >/dev/null
 
 .PHONY: faults
@@ -217,7 +214,7 @@ test: $(PROGRAMS) stock previous kernel $(TOOLS)
 	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
 	-@$(MAKE) unit
 	-@$(MAKE) -j4 vm-v1 vm-v2 integration-host integration-net AT_ONCE=1
-	@$(BIN)/testsum report check $(SUITES:%=unit-%) integration-host integration-net integration-vm-v1 integration-vm-v2
+	@$(BIN)/testsum report $(if $(filter .,$(RUN)),--passes $(PASSES)) check $(SUITES:%=unit-%) integration-host integration-net integration-vm-v1 integration-vm-v2
 
 .PHONY: demo
 demo: $(PROGRAMS) kernel $(BIN)/vm
@@ -248,7 +245,7 @@ check-host:
 debian-root:
 	@scripts/host/debian-root.sh
 install-test: debian-root
-	@$(MAKE) integration RUN=InDebian MUST=$(MUST),debian
+	@$(MAKE) integration RUN=InstallInDebian MUST=debian
 
 .PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli cross
 cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
@@ -256,7 +253,7 @@ cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
 dist: $(PROGRAMS) man
 	@scripts/dist.sh
 dist-test: dist debian-root
-	@$(MAKE) integration RUN=PackagesInDebian MUST=root,debian,dist
+	@$(MAKE) integration RUN=PackagesInDebian MUST=debian,dist
 	@scripts/dist-twice.sh $(P)
 deb-kernel: $(BIN)/tree
 	@scripts/kernel/deb-kernel.sh

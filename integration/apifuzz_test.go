@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -97,6 +98,7 @@ func (b bodies) text(v any) string {
 // refused create leaves behind, and a refused update changes nothing. FUZZ is the
 // number of bodies (default 300), SEED makes a run again.
 func TestRandomBodies(t *testing.T) {
+	place.OnHost(t)
 	n := 300
 	if s := os.Getenv("FUZZ"); s != "" {
 		var err error

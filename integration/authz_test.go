@@ -16,6 +16,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -54,6 +55,7 @@ func (a *authz) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestAuthorizationPluginsSeeTheLimits(t *testing.T) {
+	place.OnHost(t)
 	require.Daemon(t)
 	plugin := &authz{refuse: `"GPUMemory":10240`, bodies: map[string][]string{}}
 	name := fmt.Sprintf("gpu-cgroup-test-%d", os.Getpid())

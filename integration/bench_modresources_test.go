@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -22,9 +23,7 @@ import (
 // the same limits on the same number of containers, in turns. It prints lines
 // for "make bench", which sets BENCH_CONTAINERS to the number of containers.
 func TestBenchModresources(t *testing.T) {
-	if os.Getenv("BENCH_CONTAINERS") == "" {
-		t.Skip("BENCH_CONTAINERS is not set")
-	}
+	place.Measurement(t, "BENCH_CONTAINERS")
 	require.Stock(t)
 	n, err := strconv.Atoi(os.Getenv("BENCH_CONTAINERS"))
 	assert.NilError(t, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -28,9 +29,7 @@ import (
 // sets the other variables to what the goals are about.
 func benchNet(t *testing.T, part string) {
 	t.Helper()
-	if os.Getenv("BENCH_NET") != part {
-		t.Skip("BENCH_NET is not " + part + ": a measurement, not a test")
-	}
+	place.Measurement(t, "BENCH_NET="+part)
 	require.NetRate(t)
 }
 
@@ -315,7 +314,7 @@ func TestBenchNetStart(t *testing.T) {
 	measure("net-start-1")
 	names := runBoxes(t, d, containers, allNetLimits...)
 	if more := endpoints - containers; more > 0 {
-		defer moreClassified(t, h, addrOf(t, d, names[0], "bench"), more)
+		defer moreClassified(t, h, addrOf(t, d, names[0], "bench"), more)()
 	}
 	measure(fmt.Sprintf("net-start-%d", 500))
 	fmt.Printf("the second is beside %d containers and %d endpoints without one\n", containers, endpoints-containers)

@@ -15,6 +15,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -36,9 +37,7 @@ func seconds(times []time.Duration) []float64 {
 // TestBenchRun times docker run with limits against upstream's without, in
 // turns. BENCH_ROUNDS says how many, BENCH_FIGURE what the figure is called.
 func TestBenchRun(t *testing.T) {
-	if os.Getenv("BENCH_ROUNDS") == "" {
-		t.Skip("BENCH_ROUNDS is not set: a measurement, not a test")
-	}
+	place.Measurement(t, "BENCH_ROUNDS")
 	rounds, err := strconv.Atoi(os.Getenv("BENCH_ROUNDS"))
 	assert.NilError(t, err)
 	require.Stock(t)
@@ -95,9 +94,7 @@ func TestBenchRun(t *testing.T) {
 // not count: the median of three and the worst. It is for make bench; a rate
 // that is off by more than 3 % fails.
 func TestBenchNetRates(t *testing.T) {
-	if os.Getenv("BENCH") == "" {
-		t.Skip("BENCH is not set: a measurement, not a test")
-	}
+	place.Measurement(t, "BENCH")
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -33,6 +34,7 @@ func limitedDisks(t *testing.T, d *daemon.Daemon, name string, rate diskRates, d
 // A container can hide every mount from itself: with CAP_SYS_ADMIN by covering them,
 // with default capabilities by a change of its root. Its disks stay limited.
 func TestBlkioLimitHoldsAgainstTheContainer(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	root, disk := rootDisk(t, d), backedLoop(t, 16)
 	data := mounted(t, disk)
@@ -80,6 +82,7 @@ func until(t *testing.T, ready func() error) {
 
 // Disks that a container gets without a mount.
 func TestBlkioLimitReachesRawDisks(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	root, disk := rootDisk(t, d), backedLoop(t, 16)
 	parted := backedLoop(t, 32)
@@ -120,6 +123,7 @@ func TestBlkioLimitReachesRawDisks(t *testing.T) {
 
 // A disk that comes to a running container is limited without an update.
 func TestBlkioLimitReachesDisksThatComeLater(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	root, first, second := rootDisk(t, d), backedLoop(t, 16), backedLoop(t, 16)
 	share := t.TempDir()
@@ -164,11 +168,8 @@ func TestBlkioLimitReachesDisksThatComeLater(t *testing.T) {
 
 // What is accepted works: at create, at each start, and in an update.
 func TestBlkioLimitRangeEnds(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
-	root := rootDisk(t, d)
-	if root == "" {
-		root = number(t, backedLoop(t, 16))
-	}
 	node := backedLoop(t, 16)
 	disk := number(t, node)
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the disk goes
@@ -215,6 +216,7 @@ func TestBlkioLimitRangeEnds(t *testing.T) {
 }
 
 func TestNetRateRangeEnds(t *testing.T) {
+	place.OnHost(t)
 	_, d := setupNet(t)
 	for _, bits := range []int64{6072, 1e15} {
 		rate := fmt.Sprint(bits)

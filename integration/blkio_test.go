@@ -21,6 +21,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -284,6 +285,7 @@ func wantRates(t *testing.T, d *daemon.Daemon, name string, want map[string]disk
 func ptrTo(b []byte, at int) unsafe.Pointer { return unsafe.Pointer(&b[at]) }
 
 func TestBlkioLimitReachesEveryDisk(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	root := rootDisk(t, d)
 	whole, parted := backedLoop(t, 32), backedLoop(t, 32)
@@ -357,6 +359,7 @@ func TestBlkioLimitReachesEveryDisk(t *testing.T) {
 // A volume's disk is looked up at each start: it may be another one by then,
 // and a bind mount brings along what is mounted below.
 func TestBlkioLimitFollowsTheVolume(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	root := rootDisk(t, d)
 	first, second := backedLoop(t, 16), backedLoop(t, 16)
@@ -384,6 +387,7 @@ func TestBlkioLimitFollowsTheVolume(t *testing.T) {
 // The device on top is limited, and none below: a limit there would count the
 // same I/O again. LVM's volumes are such tables of linear targets.
 func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
+	place.OneVM(t)
 	linear := func(t *testing.T, disk string) dmTarget { return dmTarget{"linear", disk + " 0", sectors(t, disk)} }
 	crypt := func(t *testing.T, disk string) dmTarget {
 		return dmTarget{"crypt", "aes-xts-plain64 " + strings.Repeat("0f", 64) + " 0 " + disk + " 0", sectors(t, disk)}
@@ -409,6 +413,7 @@ func TestBlkioLimitOnDisksMadeOfDisks(t *testing.T) {
 
 // LVM's own tools, and a volume that grows onto another disk under the container.
 func TestBlkioLimitOnAVolumeOfLVM(t *testing.T) {
+	place.OneVM(t)
 	require.LVM(t)
 	a, b := backedLoop(t, 16), backedLoop(t, 16)
 	group := fmt.Sprintf("gpucg%d", os.Getpid())
@@ -472,6 +477,7 @@ func TestWeightOfADevice(t *testing.T) {
 
 // A btrfs has a number of its own, and here two members.
 func TestBlkioLimitOnBtrfs(t *testing.T) {
+	place.EachVersion(t)
 	require.Btrfs(t)
 	d := setup(t)
 	root, a, b := rootDisk(t, d), backedLoop(t, 256), backedLoop(t, 256)
@@ -543,6 +549,7 @@ func remote(t *testing.T) string {
 }
 
 func TestBlkioLimitNamesWhatItDoesNotReach(t *testing.T) {
+	place.EachVersion(t)
 	for fs, mount := range map[string]func(*testing.T) string{"fuse": remote, "nfs": overNFS} {
 		t.Run(fs, func(t *testing.T) {
 			far := mount(t)
@@ -561,6 +568,7 @@ func TestBlkioLimitNamesWhatItDoesNotReach(t *testing.T) {
 }
 
 func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	root := rootDisk(t, d)
 	assert.Assert(t, root != "", "the daemon's files have no disk: set TMPDIR to a folder on one")
@@ -595,6 +603,7 @@ func TestBlkioLimitRefusals(t *testing.T) {
 
 // Nothing of this daemon is on a disk.
 func TestBlkioLimitWithoutADisk(t *testing.T) {
+	place.OnHost(t)
 	require.Daemon(t)
 	dir := t.TempDir()
 	mount(t, "tmpfs", dir, "tmpfs")
@@ -613,6 +622,7 @@ func TestBlkioLimitWithoutADisk(t *testing.T) {
 // reached is up to the machine too. With RATES=1,8,64 (MiB/s) it takes these rates
 // and all ways, prints them and wants them reached within 2 %; "make bench" does that.
 func TestBlkioRate(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	// A test has to go on beside others: few, large blocks, as a loaded emulator
 	// does not get through many small ones in time. A slice of the throttle's is 2 %.

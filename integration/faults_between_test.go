@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -22,6 +23,7 @@ import (
 // Runc is followed from one system call to the next. When the kernel shows some
 // of the new values and some of the old ones, it dies, with half of the update done.
 func TestAFaultBetweenTwoWritesIsTakenBack(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	withGPU := require.Has("gpu")
 	n, seed := kills(t)

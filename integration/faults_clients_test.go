@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -35,6 +36,7 @@ type clientSet struct {
 // was told, and it was not killed to put a limit back. That holds, too, if upstream's
 // dockerd was there in between, which drops our fields and may change its own.
 func TestUpdateFaultsWithTwoClients(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	disk := rootDisk(t, d)
 	n, seed := killsOf(t, "CLIENT_KILLS")

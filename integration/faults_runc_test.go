@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -45,6 +46,7 @@ func waitForRuntime(t *testing.T, d *daemon.Daemon) int {
 // The lock that every runc takes on the container's state holds this one up,
 // so that it surely dies in the middle of its update.
 func TestAFaultOfRuncIsToldAndTakenBack(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "--pids-limit=100", "--memory=64m", "--memory-swap=64m", "busybox", "sleep", "600")
 	old := settings{pids: 100, memory: 64 * mib}

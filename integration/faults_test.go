@@ -17,6 +17,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -217,6 +218,7 @@ func killRuncs(_ *testing.T, d *daemon.Daemon, runcs []int) {
 // state agree on one whole set. It is the new one if the client was told so,
 // the old one if it was told no, and one of the two if it was told nothing.
 func TestAFaultInMidUpdateLeavesNoMixture(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	withGPU, disk := require.Has("gpu"), rootDisk(t, d)
 	n, seed := kills(t)
@@ -337,6 +339,7 @@ func crowd(t *testing.T, dir string) (leave func(bytes int)) {
 }
 
 func TestAFaultOfTheDiskChangesNothing(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	withGPU := require.Has("gpu")
 	for _, tc := range []struct {
@@ -404,6 +407,7 @@ func TestAFaultOfTheDiskChangesNothing(t *testing.T) {
 // The kernel refuses one resource after others have been written: someone has
 // set a burst for CPU time, which no quota may be below.
 func TestAFaultOfTheKernelChangesNothing(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	quota, burst, rest := "cpu.cfs_quota_us", "cpu.cfs_burst_us", ""
 	if require.Has("v2") {

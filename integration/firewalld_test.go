@@ -16,6 +16,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -77,6 +78,7 @@ func startFirewalld(t *testing.T, ns *netns.NS) {
 // A reload throws away the rules of iptables. Limits need none of those, nor that
 // dockerd may make any.
 func TestNetLimitsHoldAfterAReloadOfFirewalld(t *testing.T) {
+	place.OnDemand(t, "make integration RUN=TestNetLimitsHoldAfterAReloadOfFirewalld")
 	require.NetRate(t)
 	require.Firewalld(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))

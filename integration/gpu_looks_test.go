@@ -15,6 +15,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -133,6 +134,7 @@ const (
 
 // Images of CUDA ask for the GPUs themselves, and NVIDIA's hook is there or not.
 func TestGPULimitOnNVIDIAThatTheImageAsksForIsRefused(t *testing.T) {
+	place.EachVersion(t)
 	rig := newGPURig(t)
 	rig.Must(t, "create", "--name=cuda", "busybox")
 	rig.Must(t, "commit", "--change=ENV NVIDIA_VISIBLE_DEVICES=all", "cuda", "cuda")
@@ -154,6 +156,7 @@ func TestGPULimitOnNVIDIAThatTheImageAsksForIsRefused(t *testing.T) {
 
 // What only the container itself shows is found before its program runs.
 func TestGPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart(t *testing.T) {
+	place.OneVM(t)
 	rig := newGPURig(t)
 	out := t.TempDir()
 	for _, tc := range []struct {
@@ -196,6 +199,7 @@ func TestGPULimitOnNVIDIAThatAHookBringsIsRefusedAtStart(t *testing.T) {
 // An update knows the GPUs from the start of the container, whatever the container
 // has made of its /dev since, and over a crash of dockerd.
 func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
+	place.OneVM(t)
 	rig := newGPURig(t)
 	for name, run := range map[string][]string{
 		"device": {"--device=" + rig.nvidia + ":/dev/nvidia0"},
@@ -265,6 +269,7 @@ func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
 
 // A volume in /dev may have more in it than dockerd cares to list.
 func TestGPULimitWithTooMuchInDev(t *testing.T) {
+	place.EachVersion(t)
 	rig := newGPURig(t)
 	dir := t.TempDir()
 	assert.NilError(t, unix.Mount("many", dir, "tmpfs", 0, "nr_inodes=100000"))
@@ -294,6 +299,7 @@ func TestGPULimitWithTooMuchInDev(t *testing.T) {
 // A dockerd before this one did not ask the GPUs, and anybody may have written to a
 // cgroup while none ran. What can be put in force is, and the rest is shown.
 func TestGPULimitThatNobodyKeepsIsShownAfterAStart(t *testing.T) {
+	place.EachVersion(t)
 	rig := newGPURig(t)
 	rig.Must(t, "run", "-d", "--name=nvidia", "--device="+rig.nvidia, "busybox", "sleep", "600")
 	rig.Must(t, "run", "-d", "--name=box", "--device="+engine, memory8M, priority50, "busybox", "sleep", "600")

@@ -13,6 +13,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -92,6 +93,7 @@ func wantRefusedUpdate(t *testing.T, d *daemon.Daemon, name string) {
 }
 
 func TestGPULimitIsRefusedForNVIDIA(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.DRM(t)
 	makeNode(t, nvidiaNode, 195, 0)
@@ -203,6 +205,7 @@ func TestGPULimitIsRefusedForNVIDIABroughtByARuntime(t *testing.T) {
 
 // The build before this one started it, and recorded nothing.
 func TestGPUUpdateIsRefusedForNVIDIAWithoutARecord(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.DRM(t)
 	makeNode(t, nvidiaNode, 195, 0)
@@ -224,6 +227,7 @@ func TestGPUUpdateIsRefusedForNVIDIAWithoutARecord(t *testing.T) {
 
 // Who keeps what is a matter of the driver.
 func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)
@@ -286,6 +290,7 @@ func TestGPULimitIsForGPUsThatKeepIt(t *testing.T) {
 // What stands in a container's /dev was chosen by whoever made it: nothing there is
 // followed, opened or waited for.
 func TestGPULimitWithAHostileDev(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	require.DRM(t)
 	makeNode(t, nvidiaNode, 195, 0)

@@ -15,6 +15,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -55,6 +56,7 @@ func TestRunSetsBothLimits(t *testing.T) {
 }
 
 func TestALimitNotAskedForIsNotSet(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	for _, tc := range []struct {
@@ -83,6 +85,7 @@ func TestALimitNotAskedForIsNotSet(t *testing.T) {
 }
 
 func TestLimitsLast(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	d.Must(t, "create", "--name=box", "--restart=always", "--gpu-priority=-7", "--gpu-memory=64m", "busybox", "sleep", "600")
@@ -233,6 +236,7 @@ func TestUpdateChangesARunningContainer(t *testing.T) {
 }
 
 func TestUpdateOfAStoppedContainerCountsFromItsStart(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	d.Must(t, "create", "--name=box", "--gpu-memory=10240", "busybox", "sleep", "600")
@@ -244,6 +248,7 @@ func TestUpdateOfAStoppedContainerCountsFromItsStart(t *testing.T) {
 }
 
 func TestAChangedMemoryLimitIsEnforcedAtOnce(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)

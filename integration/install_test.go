@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"github.com/gpu-cgroup/gpu-cgroup/scripts/host/listing"
 	"gotest.tools/v3/assert"
 )
@@ -17,6 +18,7 @@ import (
 // With the real programs, run inside a Debian: installed, the units verify and
 // the programs run; uninstalled, the whole system is bit by bit as it was.
 func TestInstallInDebian(t *testing.T) {
+	place.OnDemand(t, "make install-test")
 	require.Debian(t)
 	bin := require.Bin()
 	root := filepath.Join(t.TempDir(), "root")
@@ -58,6 +60,7 @@ func TestInstallInDebian(t *testing.T) {
 // The packages of make dist go in and out of a Debian, and leave nothing but
 // the group that Docker's users are in.
 func TestPackagesInDebian(t *testing.T) {
+	place.OnDemand(t, "make dist-test")
 	require.Dist(t)
 	root := filepath.Join(t.TempDir(), "root")
 	out, err := exec.Command("cp", "-a", require.DebianRoot(), root).CombinedOutput()

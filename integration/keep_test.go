@@ -17,6 +17,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -124,6 +125,7 @@ func mayOpen(t *testing.T, d *daemon.Daemon, name string) bool {
 // each change every file of the kernel that holds a setting, and all of inspect,
 // show that nothing else was.
 func TestOnlyWhatIsNamedChanges(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	if require.Has("net-rate") {
 		_, d = setupNet(t)

@@ -18,11 +18,13 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 )
 
 func TestModresourcesChangesAllContainersOrNone(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=one", "--pids-limit=100", "busybox", "sleep", "600")
 	d.Must(t, "run", "-d", "--name=two", "busybox", "sleep", "600")
@@ -57,6 +59,7 @@ func TestModresourcesChangesAllContainersOrNone(t *testing.T) {
 // Ctrl-C waits for what is under way in the daemon, which would go on alone, and
 // leaves no container with the new value.
 func TestInterruptedModresourcesChangesNothing(t *testing.T) {
+	place.OnHost(t)
 	require.Daemon(t)
 	dir := t.TempDir()
 	hold, script := filepath.Join(dir, "hold"), filepath.Join(dir, "runc.sh")
@@ -112,6 +115,7 @@ func TestInterruptedModresourcesChangesNothing(t *testing.T) {
 // The runtime does not decode the filter when it updates; exec takes it from the
 // state that the update has written.
 func TestAnUpdateKeepsTheSeccompFilter(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=filtered", "busybox", "sleep", "600")
 	d.Must(t, "run", "-d", "--name=free", "--security-opt=seccomp=unconfined", "busybox", "sleep", "600")
@@ -141,6 +145,7 @@ func TestAnUpdateKeepsTheSeccompFilter(t *testing.T) {
 
 // What one change costs: the calls of the API, and the processes of the runtime.
 func TestModresourcesDoesNoMoreThanItNeeds(t *testing.T) {
+	place.OnHost(t)
 	require.Daemon(t)
 	dir := t.TempDir()
 	log, script := filepath.Join(dir, "runc.log"), filepath.Join(dir, "runc.sh")

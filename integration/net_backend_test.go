@@ -12,11 +12,13 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
 // Limits stand beside whichever iptables dockerd's own rules are made with.
 func TestNetLimitsBesideBothKindsOfIptables(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -187,6 +188,7 @@ func proxyArgs(more ...string) []string {
 // A client that comes by IPv6 to a container that has IPv4 alone is served by
 // docker-proxy, whose packets have the host's address.
 func TestNetClassHoldsForTheAnswersOfDockerProxy(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	h.Must(t, "ip", "-6", "addr", "add", "2001:db8::11/64", "dev", uplink, "nodad")
@@ -265,6 +267,7 @@ func TestNetClassHoldsForTheAnswersOfDockerProxy(t *testing.T) {
 // Without rules of dockerd's for published ports the proxy serves IPv4 as well: the
 // class holds there or is refused.
 func TestNetClassHoldsForDockerProxyWithoutIptables(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, proxyArgs("--iptables=false", "--ip6tables=false")...)
@@ -290,6 +293,7 @@ func TestNetClassHoldsForDockerProxyWithoutIptables(t *testing.T) {
 
 // What has a published port's number and is not the proxy.
 func TestNetClassOfAPublishedPortIsNotThatOfTheHostsProcesses(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	h.Must(t, "ip", "-6", "addr", "add", "2001:db8::11/64", "dev", uplink, "nodad")
@@ -390,6 +394,7 @@ func echoAt(t *testing.T, ns *netns.NS, addr string) {
 // A docker network on the bridge that has the LAN's NIC: packets to the LAN are
 // bridged, and go through iptables only if bridge-nf-call-iptables says so.
 func TestNetClassAndPriorityOfABridgeWithTheLANsNIC(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newBridgedHost(t)
 	d := daemon.NewIn(t, h.NS, "--live-restore")
@@ -599,6 +604,7 @@ func netPriorityOfAMissingInterface(t *testing.T, h netHost, d *daemon.Daemon, a
 }
 
 func TestNetPriorityOfAMissingInterfaceIsInForceOnceItComes(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, netArgs...)
@@ -638,6 +644,7 @@ func TestNetPriorityOfAMissingInterfaceInTheHostsNetworkV1(t *testing.T) {
 }
 
 func TestNetClassAndRatesOfANetworkWithIPv6Alone(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "network", "create", "--ipv4=false", "--ipv6", "--subnet=fd78::/64", "v6")
@@ -699,6 +706,7 @@ func forger(t *testing.T, d *daemon.Daemon, network string, flags ...string) (ns
 }
 
 func TestNetClassHoldsForForgedAddresses(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "--ipv6", "--subnet=172.30.8.0/24", "--subnet=fd79::/64", "n")
 	// Whose class would be the better one.
@@ -765,6 +773,7 @@ func TestNetClassHoldsForForgedAddresses(t *testing.T) {
 
 // What has no address of the container's and has to get through.
 func TestNetClassLetsDHCPAndNeighbourDiscoveryThrough(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "--ipv6", "--subnet=172.30.8.0/24", "--subnet=fd79::/64", "n")
 	for _, flag := range []string{"--net-classid=10:1", "--net-prio=" + uplink + ":" + strconv.Itoa(prio1), "--net-egress-rate=100mbit"} {
@@ -859,6 +868,7 @@ func sendFrame(t *testing.T, ns *netns.NS, dev string, frames ...[]byte) {
 // With CAP_NET_RAW, which a container has, it sends what frames it likes; on a
 // bridge with the LAN's NIC they go out as they are.
 func TestNetClassHoldsForFramesToTheLAN(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newBridgedHost(t)
 	d := daemon.NewIn(t, h.NS)
@@ -948,6 +958,7 @@ func refusal(t *testing.T, ns *netns.NS, to string) string {
 // A container that is the router of another one: the packets have the other's
 // address, and with a class of the router's they would not be in it.
 func TestNetClassOfAContainerThatForwards(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "--ipv6", "--subnet=172.30.8.0/24", "--subnet=fd79::/64", "n")
 	echoAt(t, h.outside, ":7007")
@@ -1090,12 +1101,14 @@ func netDriverWithoutLimits(t *testing.T, h netHost, d *daemon.Daemon, network, 
 }
 
 func TestNetLimitsOnAMacvlanAreRefusedEarly(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "-d", "macvlan", "-o", "parent="+uplink, "mac")
 	netDriverWithoutLimits(t, h, d, "mac", "macvlan")
 }
 
 func TestNetLimitsOnAnIPvlanAreRefusedEarly(t *testing.T) {
+	place.OneVM(t)
 	h, d := setupNet(t)
 	h.Must(t, "ip", "link", "add", "ipvl0", "type", "veth", "peer", "name", "ipvl1")
 	t.Cleanup(func() { h.Must(t, "ip", "link", "del", "ipvl0") })
@@ -1106,6 +1119,7 @@ func TestNetLimitsOnAnIPvlanAreRefusedEarly(t *testing.T) {
 
 // A swarm wants a dockerd without live-restore.
 func TestNetLimitsOnAnOverlayAreRefusedEarly(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS)
@@ -1119,6 +1133,7 @@ func TestNetLimitsOnAnOverlayAreRefusedEarly(t *testing.T) {
 }
 
 func TestNetLimitsWithoutADefaultBridge(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, "--bridge=none", "--live-restore")
@@ -1202,6 +1217,7 @@ func (h netHost) meddle(t *testing.T) {
 // The address of a container that has ended, in whatever way, is the next one's,
 // and its class is not.
 func TestNetClassOfAContainerThatEndedIsNotTheNextOnes(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, netArgs...)
@@ -1270,6 +1286,7 @@ func TestNetClassOfAContainerThatEndedIsNotTheNextOnes(t *testing.T) {
 
 // dockerd is killed at any moment of the end of a container.
 func TestNetClassOfAContainerIsGoneThoughDockerdDiedWhileItEnded(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := daemon.NewIn(t, h.NS, netArgs...)

@@ -23,6 +23,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -867,6 +868,7 @@ var hands = []hand{
 }
 
 func TestNetLimitsHoldAgainstEachHand(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 	for _, hand := range hands {
@@ -913,6 +915,7 @@ func TestNetLimitsHoldAgainstEachHand(t *testing.T) {
 
 // A script that names interfaces runs while dockerd is not there.
 func TestNetTrafficGoesOnWhenAnAliasWasSetWithoutDockerd(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 	for _, tc := range []struct {
@@ -972,6 +975,7 @@ func (b *box) htb(t *testing.T) string {
 }
 
 func TestNetRootQdiscOfAnAdministratorStays(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 
@@ -1056,6 +1060,7 @@ func TestNetRootQdiscOfAnAdministratorStays(t *testing.T) {
 }
 
 func TestNetIngressFiltersOfAnAdministratorStay(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 	for _, kind := range []string{"ingress", "clsact"} {
@@ -1120,6 +1125,7 @@ func TestNetIngressFiltersOfAnAdministratorStay(t *testing.T) {
 }
 
 func TestNetRulesOfAnAdministratorStay(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	d.Must(t, "network", "create", "--subnet=172.30.9.0/24", "n")
 	clean := h.allLeftovers(t)
@@ -1193,6 +1199,7 @@ func TestNetRulesOfAnAdministratorStay(t *testing.T) {
 }
 
 func TestNetLimitsOfTwoDockerds(t *testing.T) {
+	place.OnHost(t)
 	h, d1 := setupHands(t)
 	h.Must(t, "ip", "link", "add", "br2", "type", "bridge")
 	h.Must(t, "ip", "addr", "add", "172.31.0.1/16", "dev", "br2")
@@ -1264,6 +1271,7 @@ func TestNetLimitsOfTwoDockerds(t *testing.T) {
 
 // An administrator saves the rule set and loads it, as services do at boot.
 func TestNetRuleSetCanBeSavedAndLoaded(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 	b := runBox(t, h, d, "c1", "-p", "8080:9000", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16))
@@ -1312,6 +1320,7 @@ func (b *box) traces(t *testing.T) string {
 }
 
 func TestNetTakeoverReplacesTheMeansOfThePreviousBuild(t *testing.T) {
+	place.OnHost(t)
 	h, d, takeOver := setupPrevious(t)
 	h.Must(t, "iptables", "-I", "DOCKER-USER", "-j", "ACCEPT") // see setupHands
 	clean := h.allLeftovers(t)
@@ -1350,6 +1359,7 @@ func TestNetTakeoverReplacesTheMeansOfThePreviousBuild(t *testing.T) {
 }
 
 func TestNetLimitEndpointsAreWhatTheKernelHas(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "n1")
 	u := unit(t)
@@ -1437,6 +1447,7 @@ func (h netHost) takeTable(t *testing.T, table string) (release func()) {
 
 // For a moment, the limits of a container that its policy starts again cannot be.
 func TestNetStartByPolicyIsTriedAgain(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupHands(t)
 	clean := h.allLeftovers(t)
 	type state struct {
@@ -1543,6 +1554,7 @@ func failing(t *testing.T, programs ...string) (flag string) {
 }
 
 func TestNetFaultsOfOtherHands(t *testing.T) {
+	place.OnHost(t)
 	n, seed := killsOf(t, "NET_KILLS")
 	if os.Getenv("NET_KILLS") == "" {
 		n = 15

@@ -24,6 +24,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -341,6 +342,7 @@ func addrOf(t *testing.T, d *daemon.Daemon, name, network string) string {
 }
 
 func TestNetRatesHoldLiveAndAgainstTheContainer(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "run", "-d", "--name", "c1", "--cap-add=NET_ADMIN", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16), "busybox", "sleep", "inf")
@@ -376,6 +378,7 @@ func TestNetRatesHoldLiveAndAgainstTheContainer(t *testing.T) {
 }
 
 func TestNetLimitsHoldOnEachNetwork(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "n1")
@@ -406,6 +409,7 @@ func TestNetLimitsHoldOnEachNetwork(t *testing.T) {
 }
 
 func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "run", "-d", "--name", "c1", "busybox", "sleep", "inf")
@@ -431,6 +435,7 @@ func TestNetClassAndPriorityOfABridgedContainer(t *testing.T) {
 // dockerd limits an endpoint while it goes on to start the container, and removes
 // the rules of one that has ended while the next one gets its address.
 func TestTheFirstPacketOfAProgramHasItsClassAndNoOther(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "network", "create", "--subnet=172.30.9.0/24", "n")
@@ -455,6 +460,7 @@ func TestTheFirstPacketOfAProgramHasItsClassAndNoOther(t *testing.T) {
 // The kernel refuses a part of the update, as in
 // TestAnUpdateRefusedByTheKernelIsTakenBack, after the network was changed.
 func TestAFailedUpdateLeavesTheNetworkAsItWas(t *testing.T) {
+	place.OnHost(t)
 	require.CgroupV1(t)
 	h, d := setupNet(t)
 	d.Must(t, "run", "-d", "--name=c1", "--cpus=0.2", "--net-egress-rate=8mbit", "busybox", "sleep", "inf")
@@ -479,6 +485,7 @@ func TestAFailedUpdateLeavesTheNetworkAsItWas(t *testing.T) {
 // The kernel refuses one of several containers after their networks and disks
 // were changed.
 func TestOfSeveralContainersNetworksAndDisksAreAllPutBack(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	quota, burst := "cpu.cfs_quota_us", "cpu.cfs_burst_us"
 	if require.Has("v2") {
@@ -510,6 +517,7 @@ func TestOfSeveralContainersNetworksAndDisksAreAllPutBack(t *testing.T) {
 }
 
 func TestNetLimitsOutliveDockerd(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	clean := h.leftovers(t)
 	d.Must(t, "run", "-d", "--name", "c1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 8), "--net-classid=10:1", "busybox", "sleep", "inf")
@@ -555,6 +563,7 @@ func notInForce(t *testing.T, d *daemon.Daemon, name string) []string {
 // What stands in the way when dockerd starts: an administrator's root qdisc, and a
 // table that is another program's.
 func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	since := time.Now()
 	b := runBox(t, h, d, "c1", "--net-egress-rate=8mbit", "--net-ingress-rate=16mbit", "--net-classid=10:1")
@@ -629,6 +638,7 @@ func TestNetLimitsThatAreLostAreShownAndTriedAgain(t *testing.T) {
 // The lock that every runc takes on the container's state holds the update up,
 // after the network was changed.
 func TestAConnectInTheMiddleOfAFailingUpdateGetsTheOldLimits(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "n1")
 	d.Must(t, "run", "-d", "--name", "c1", "--net-egress-rate=8mbit", "busybox", "sleep", "inf")
@@ -682,6 +692,7 @@ func kill(t *testing.T, pid int) {
 
 // Containers come and go, several at a time, and dockerd does.
 func TestNetLimitsLeaveNothingBehind(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "--ipv6", "n1")
 	clean := h.leftovers(t)
@@ -764,6 +775,7 @@ func TestNetLimitsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestNetLimitsThatCannotBeAreRefused(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	d.Must(t, "network", "create", "-d", "macvlan", "-o", "parent="+uplink, "mac")
 	h.Must(t, "ip", "link", "add", "forip", "type", "veth", "peer", "name", "forip1")
@@ -910,9 +922,7 @@ func writeFile(t *testing.T, g cgroupfs.Group, controller, name, value string) {
 func TestAHierarchyThatIsNotMountedIsNamed(t *testing.T) {
 	require.NetRate(t)
 	require.CgroupV1(t)
-	if require.Has("net-cgroups") {
-		t.Skip("net_cls and net_prio are mounted")
-	}
+	require.NoNetCgroups(t)
 	d := setup(t)
 	r := d.Docker(t, "create", "--network=host", "--net-classid=10:1", "busybox")
 	if r.Code == 0 {
@@ -927,6 +937,7 @@ func TestAHierarchyThatIsNotMountedIsNamed(t *testing.T) {
 }
 
 func TestNetFeaturesAreSaid(t *testing.T) {
+	place.OnHost(t)
 	_, d := setupNet(t)
 	features := func() string {
 		return d.API(t, http.MethodGet, "/_ping", "").Header.Get("Docker-Resource-Features")
@@ -937,6 +948,7 @@ func TestNetFeaturesAreSaid(t *testing.T) {
 // TestACrashInMidUpdateLeavesNoMixture for the network, whose state is in
 // qdiscs and rules and not in files that the runtime writes.
 func TestACrashInMidUpdateLeavesNoMixtureOfNetworkLimits(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupNet(t)
 	n, seed := kills(t)
 	n = max(n/10, 3) // each takes a restart of dockerd

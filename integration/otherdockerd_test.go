@@ -14,6 +14,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -21,6 +22,7 @@ import (
 // Upstream's dockerd starts on our data for a while: it drops the fields that it does
 // not know. They come back with the next start of ours, running or not.
 func TestLimitsSurviveAStockDockerd(t *testing.T) {
+	place.OnHost(t)
 	require.Stock(t)
 	require.Previous(t)
 	require.NetRate(t)

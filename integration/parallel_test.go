@@ -15,6 +15,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -107,6 +108,7 @@ func someSettings(n, round int, withGPU bool) []settings {
 // The last one wins, whole: kernel, inspect and disk have one and the same set,
 // and the next update finds no trace of the others.
 func TestParallelUpdatesOfOneContainer(t *testing.T) {
+	place.OnHost(t)
 	d := raceDaemon(t, nil)
 	withGPU := require.Has("gpu")
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
@@ -133,6 +135,7 @@ func contains(sets []settings, s settings) bool {
 // Two updates for each of many containers at the same time, by the API, and
 // then all of them by one command.
 func TestParallelUpdatesOfManyContainers(t *testing.T) {
+	place.OnHost(t)
 	d := raceDaemon(t, nil)
 	withGPU := require.Has("gpu")
 	n := 50
@@ -170,6 +173,7 @@ func TestParallelUpdatesOfManyContainers(t *testing.T) {
 
 // Each packet of each container has its class, and nothing is left of them.
 func TestParallelStartsAndEndsWithLimits(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d := raceDaemon(t, h.NS)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -160,6 +161,7 @@ func wantShares(t *testing.T, d *daemon.Daemon, when string, a, b int64) {
 }
 
 func TestPriorityDecidesTheShareOfTheGPU(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	for _, pair := range [][2]int64{{-100, 100}, {0, 50}, {10, 900}, {7, 7}} {
@@ -180,6 +182,7 @@ func TestPriorityDecidesTheShareOfTheGPU(t *testing.T) {
 }
 
 func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	for _, tc := range []struct {
@@ -200,26 +203,60 @@ func TestTheShareIsOfTimeAndOfContainers(t *testing.T) {
 	}
 }
 
-// A container counts no more than the cgroup that it is in.
-func TestAParentCapsThePriority(t *testing.T) {
+// What a container gets comes out of the share of the cgroup that it is in,
+// whatever its own priority: that is for its siblings there.
+func TestAParentsShareIsDivided(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	d := setup(t)
-	d.Must(t, "run", "-d", "-t", "--name=one", "--device="+engine, "--cgroup-parent=/capped", "--gpu-priority=900", "busybox", "gpuload")
+	d.Must(t, "run", "-d", "-t", "--name=one", "--device="+engine, "--cgroup-parent=/divided", "--gpu-priority=900", "busybox", "gpuload")
 	load(t, d, "two", 100)
 	waitBusy(t, d, "one")
 	waitBusy(t, d, "two")
 	dir, err := d.Cgroup(t, "one").Dir("gpu")
 	assert.NilError(t, err)
 	parent := filepath.Dir(dir)
-	assert.Equal(t, filepath.Base(parent), "capped")
+	assert.Equal(t, filepath.Base(parent), "divided")
+	// Siblings: this one, and the one that holds all other containers.
+	wantShares(t, d, "under a parent of the default", 0, 0)
 	assert.NilError(t, os.WriteFile(filepath.Join(parent, "gpu.priority"), []byte("-100"), 0))
-	wantShares(t, d, "under a parent", -100, 100)
+	wantShares(t, d, "under a parent of less", -100, 0)
+}
+
+// nested makes five cgroups below the container's own and opens the engine once
+// in each, with the highest priority there is.
+const nested = `
+dir=/sys/fs/cgroup
+[ ! -d $dir/gpu ] || dir=$dir/gpu
+cd $dir
+for i in 3 4 5 6 7; do mkdir child$i; done
+echo $$ >child3/cgroup.procs
+[ ! -e cgroup.subtree_control ] || echo +gpu >cgroup.subtree_control
+for i in 3 4 5 6 7; do
+	echo 1024 >child$i/gpu.priority
+	echo $$ >child$i/cgroup.procs
+	eval "exec $i<>` + engine + `"
+done
+exec gpuload --opened=5`
+
+// A container that makes cgroups below its own gets no more with them.
+func TestNestedCgroupsDivideTheShareOfTheContainer(t *testing.T) {
+	place.EachVersion(t)
+	require.GPU(t)
+	require.Engine(t)
+	d := setup(t)
+	d.Must(t, "run", "-d", "-t", "--name=one", "--privileged", "busybox", "sh", "-ec", nested)
+	load(t, d, "two", 0)
+	waitBusy(t, d, "one")
+	waitBusy(t, d, "two")
+	wantShares(t, d, "five children against one", 0, 0)
 }
 
 // Little is not nothing: the lowest is served at once when it comes, gets its
 // share, and does not wait off later what it used at a low weight.
 func TestTheLowestPriorityIsServedToo(t *testing.T) {
+	place.EachVersion(t)
 	require.GPU(t)
 	require.Engine(t)
 	d := setup(t)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/image"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -28,6 +29,7 @@ func wantWords(t *testing.T, text string, words ...string) {
 }
 
 func TestABadValueIsRefusedByTheCLI(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	for _, flag := range []string{
 		"--gpu-priority=1025", "--gpu-priority=-1025", "--gpu-priority=high",
@@ -44,6 +46,7 @@ func TestABadValueIsRefusedByTheCLI(t *testing.T) {
 }
 
 func TestABadValueIsRefusedByTheAPI(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	for _, tc := range []struct{ limits, field, value string }{
 		{`"GPUPriority":1025`, "GPUPriority", "1025"},
@@ -196,6 +199,7 @@ exec %s "$@"
 // dockerd reads the kernel's files back, so that what inspect shows is true
 // even with a runtime that is not.
 func TestARuntimeThatDropsALimitIsFoundOut(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	path := filepath.Join(t.TempDir(), "liar")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -38,6 +39,7 @@ func wantFile(t *testing.T, d *daemon.Daemon, name, pids, memory string) {
 }
 
 func TestResourcesFileOfEachCommand(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	yaml := resourcesFile(t, "limits.yaml", "# a comment\nPidsLimit: 111\nMemory: 64m\nMemorySwap: 128m\n", "GPUMemory: 10m\nGPUPriority: -7\n")
 	const json = `{"PidsLimit": 122, "Memory": 100663296, "MemorySwap": 201326592`
@@ -85,6 +87,7 @@ func TestResourcesFileOfEachCommand(t *testing.T) {
 }
 
 func TestShowCanBeFedBack(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	args := []string{"run", "-d", "--name=one", "--pids-limit=111", "--memory=64m", "--memory-swap=128m", "--memory-reservation=32m", "--cpu-shares=512", "--cpus=0.3", "--cpuset-cpus=0"}
 	if require.Has("gpu") {
@@ -125,6 +128,7 @@ func completions(t *testing.T, d *daemon.Daemon, words ...string) []string {
 }
 
 func TestCompletionAsksTheDaemon(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=runs", "--pids-limit=100", "--cpus=0.5", "busybox", "sleep", "600")
 	d.Must(t, "create", "--name=stopped", "busybox")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -81,6 +82,7 @@ func TestACapableContainerCannotRaiseItsLimit(t *testing.T) {
 
 // A process that is root in a user namespace of its own gains nothing by that.
 func TestAUserNamespaceCannotRaiseALimit(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	// Upstream's seccomp profile keeps ordinary containers from unshare; off, so
@@ -92,6 +94,7 @@ func TestAUserNamespaceCannotRaiseALimit(t *testing.T) {
 
 // Limits change the resources in the OCI spec, and nothing else.
 func TestALimitChangesNothingElseOfTheSpec(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	d := setup(t)
 	spec := func(flags ...string) map[string]any {
@@ -125,6 +128,7 @@ func TestALimitChangesNothingElseOfTheSpec(t *testing.T) {
 // What a container holds is what it made: not less for being cut into small
 // objects or made by several users, and not more for what others share with it.
 func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
+	place.OneVM(t)
 	require.GPU(t)
 	require.DRM(t)
 	d := setup(t)
@@ -180,4 +184,31 @@ func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
 	maker.Want(t, "gpu.memory.current", strconv.Itoa(5*mib))
 	end(user)
 	maker.WantSoon(t, "gpu.memory.current", "0", soon)
+}
+
+// A container that owns its cgroup may divide what it has among cgroups of its own; its
+// priority it cannot change where the kernel keeps it from writing to the root of a
+// namespace. On v1 nothing does, so there the two are refused together.
+func TestGPUPriorityWithWritableCgroups(t *testing.T) {
+	require.GPU(t)
+	require.DRM(t)
+	d := setup(t)
+	args := []string{"run", "-d", "--name=box", "--device=" + require.FirstRender, "--gpu-priority=-200", "--security-opt=writable-cgroups=true", "busybox", "sleep", "600"}
+	if require.Has("v1") {
+		r := d.Docker(t, args...)
+		assert.Assert(t, r.Code != 0)
+		for _, want := range []string{"--gpu-priority=-200", "writable-cgroups", "cgroup v2"} {
+			assert.Assert(t, strings.Contains(r.Stderr, want), r.Stderr)
+		}
+		d.Must(t, "run", "-d", "--name=box", "--security-opt=writable-cgroups=true", "--device="+require.FirstRender, "busybox", "sleep", "600")
+		r = d.Docker(t, "update", "--gpu-priority=5", "box")
+		assert.Assert(t, r.Code != 0 && strings.Contains(r.Stderr, "writable-cgroups"), r.Stderr)
+		return
+	}
+	d.Must(t, args...)
+	d.Must(t, "exec", "box", "mkdir", "/sys/fs/cgroup/child")
+	d.Docker(t, "exec", "box", "sh", "-c", raise)
+	got, err := d.Cgroup(t, "box").Read("gpu.priority")
+	assert.NilError(t, err)
+	assert.Equal(t, got, "-200")
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -257,6 +258,7 @@ func TestStatsWithoutTheController(t *testing.T) {
 }
 
 func TestTheUpdateEventNamesWhatChanged(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "--pids-limit=100", "--memory=64m", "busybox", "sleep", "600")
 	since := time.Now()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -66,6 +67,7 @@ func loopDevice(t *testing.T) (path string, remove func()) {
 // Upstream's runc writes every saved limit at each update, and the kernel
 // refuses the one of a disk that is gone.
 func TestALimitOnADiskThatIsGoneDoesNotBlockUpdates(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	disk, remove := loopDevice(t)
 	d.Must(t, "run", "-d", "--name=box", "--device-read-bps="+disk+":1mb", "--pids-limit=100", "busybox", "sleep", "600")

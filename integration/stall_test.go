@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 )
 
 // promptly is how long may take what waits for nobody. An emulated machine is ten
@@ -52,6 +53,7 @@ func later(d *daemon.Daemon, path, body string) lateAnswer {
 // program. Nobody else waits for that, nor does what has nothing to do with it,
 // and after a minute it is given up and rolled back, for which it has another one.
 func TestUpdateThatHangsHoldsUpNobodyElse(t *testing.T) {
+	place.OnHost(t)
 	_, d := setupNet(t)
 	d.Must(t, "network", "create", "n1")
 	d.Must(t, "run", "-d", "--name=h1", "--pids-limit=100", "busybox", "sleep", "inf")
@@ -92,6 +94,7 @@ func TestUpdateThatHangsHoldsUpNobodyElse(t *testing.T) {
 // dockerd died in the middle of an update, and when it is started the runtime does
 // not answer for that container. The others need dockerd.
 func TestUpdateThatHangsDoesNotHoldUpTheStart(t *testing.T) {
+	place.OnHost(t)
 	d := daemon.New(t, "--live-restore")
 	d.Must(t, "run", "-d", "--name=h1", "--pids-limit=100", "busybox", "sleep", "inf")
 	d.Must(t, "run", "-d", "--name=h2", "busybox", "sleep", "inf")

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -48,6 +48,7 @@ func wantChange(t *testing.T, d *daemon.Daemon, name string, n int64) {
 }
 
 func TestUpdateOfAPausedContainer(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
 	d.Must(t, "pause", "box")
@@ -61,6 +62,7 @@ func TestUpdateOfAPausedContainer(t *testing.T) {
 }
 
 func TestUpdateOfAStoppedContainerIsKept(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
 	change(t, d, "box", 1)
@@ -74,6 +76,7 @@ func TestUpdateOfAStoppedContainerIsKept(t *testing.T) {
 // A container that waits for its next restart has no cgroup: the limits are
 // stored, and in force from the restart on.
 func TestUpdateOfARestartingContainer(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	dir := t.TempDir()
 	t.Cleanup(func() { d.RemoveAll(t) }) // before the folder goes
@@ -123,9 +126,6 @@ func setImmutable(t *testing.T, path string, on bool) {
 	assert.NilError(t, err)
 	defer f.Close()
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skipf("needs a file system with immutable files: %v", err)
-	}
 	assert.NilError(t, err)
 	flags &^= immutable
 	if on {
@@ -137,6 +137,8 @@ func setImmutable(t *testing.T, path string, on bool) {
 // A container whose removal did not get to the end is dead: nothing can be
 // changed any more, and nothing is.
 func TestUpdateOfAContainerBeingRemoved(t *testing.T) {
+	place.OnHost(t)
+	require.Immutable(t)
 	d := setup(t)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "600")
 	change(t, d, "box", 1)
@@ -162,6 +164,7 @@ func TestUpdateOfAContainerBeingRemoved(t *testing.T) {
 
 // With live-restore the containers go on while dockerd is away.
 func TestLimitsOverALiveRestore(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	t.Cleanup(func() {
 		d.RemoveAll(t)

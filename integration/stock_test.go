@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
@@ -28,6 +29,7 @@ func mustCLI(t *testing.T, d *daemon.Daemon, program string, args ...string) str
 }
 
 func TestAStockCLIWorksWithOurDaemon(t *testing.T) {
+	place.OnHost(t)
 	require.Stock(t)
 	d := setup(t)
 	mustCLI(t, d, stockCLI(), "run", "-d", "--name=theirs", "--pids-limit=100", "busybox", "sleep", "600")
@@ -65,6 +67,7 @@ var newFlags = []string{
 }
 
 func TestAStockDaemonIsRefusedByOurCLI(t *testing.T) {
+	place.OnHost(t)
 	require.Stock(t)
 	newFlags := newFlags
 	if require.Has("gpu") { // The VM. The other flags were tested on the host.

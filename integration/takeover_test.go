@@ -12,6 +12,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -37,6 +38,7 @@ func setupPrevious(t *testing.T) (h netHost, d *daemon.Daemon, takeOver func()) 
 }
 
 func TestTakeoverOfRunningContainers(t *testing.T) {
+	place.OnHost(t)
 	h, d, takeOver := setupPrevious(t)
 	clean := h.leftovers(t)
 	d.Must(t, "run", "-d", "--name=c1", "--restart=always", "--pids-limit=100", "--memory=64m", "--memory-swap=64m",
@@ -77,6 +79,7 @@ func TestTakeoverOfRunningContainers(t *testing.T) {
 }
 
 func TestTakeoverOfAnInterruptedUpdate(t *testing.T) {
+	place.OnHost(t)
 	_, d, takeOver := setupPrevious(t)
 	d.Must(t, "run", "-d", "--name=box", "--pids-limit=100", "--memory=64m", "--memory-swap=64m", "busybox", "sleep", "600")
 	old := settings{pids: 100, memory: 64 * mib}

@@ -10,12 +10,14 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 )
 
 // What uninstall does to a host whose dockerd was stopped: the containers run on,
 // without limits of networks, and what is an administrator's stays.
 func TestNetUninstallLeavesNothing(t *testing.T) {
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d, err := daemon.StartIn(h.NS, netArgs...)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -48,6 +49,7 @@ func pastEvents(t *testing.T, d *daemon.Daemon, action, format string) string {
 
 // The restart policy belongs to what an update changes as a whole.
 func TestUpdateThatFailsKeepsTheRestartPolicy(t *testing.T) {
+	place.OnHost(t)
 	d := setup(t)
 	for policy, other := range map[string]string{"always": "no", "no": "always"} {
 		name := "was-" + policy
@@ -128,6 +130,7 @@ func TestModresourcesLeavesWhatAnotherClientSet(t *testing.T) {
 
 // A client can read, change and write without losing what another one wrote.
 func TestUpdateOfAVersion(t *testing.T) {
+	place.OneVM(t)
 	d := setup(t)
 	d.Restart(t, sharedArgs("--live-restore")...)
 	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
@@ -204,6 +207,7 @@ func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
 
 // It grows between dockerd's look at what it uses and the runtime's write.
 func TestUpdateInterruptedLooksRightBeforeItLowers(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	d.Restart(t, sharedArgs("--live-restore")...)
 	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })

@@ -20,10 +20,10 @@
 # this fail at the end. Everything is in seconds; ROUNDS (20) and VM_ROUNDS (7)
 # say how often docker run is timed, NET_ROUNDS how often the parts net-….
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 trees=(moby cli runc cgroups containerd stock-runc)
-export GPU_CGROUP_BIN=$PWD/.build/bin
+export GPU_CGROUP_BIN=$PWD/.build/bin RECORD=$PWD/docs/passes.json
 
 bench() { # bench SERIES TIMES PREPARE COMMAND...
 	local name=$1 times=$2 prepare=$3
@@ -44,6 +44,8 @@ copy() {
 	[ ! -d .build/go ] || ln -s "$PWD/.build/go" "$scratch/.build/go"
 }
 
+# bench evaluates what prepares a turn.
+# shellcheck disable=SC2016
 part_build() (
 	copy && trap 'rm -rf "$scratch"' EXIT
 	make build >/dev/null || exit

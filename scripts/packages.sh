@@ -18,9 +18,11 @@ packages=(
 	iptables iproute2                     # dockerd's networks, on the host and in the VM
 	nftables                              # tests of networks look at dockerd's tables, and uninstall
 	lvm2                                  # a test of its volumes in the VM
+	shellcheck                            # make check
 	btrfs-progs                           # tests of a data-root and of disks on btrfs
 	qemu-system-x86                       # the VM
 	ca-certificates                       # fetching Go modules
+	coccinelle                            # make check: what kernel drivers do when they are told no
 )
 
 new_enough() { # new_enough GO
@@ -54,7 +56,7 @@ if $fetch_go; then
 	module=golang.org/toolchain@v0.0.1-go$go_wanted.linux-$(dpkg --print-architecture)
 	echo "fetching Go $go_wanted"
 	# In an empty folder: an old Go cannot read our go.mod.
-	(cd "$(mktemp -d)" && GOTOOLCHAIN=local GOFLAGS= go mod download "$module")
+	(cd "$(mktemp -d)" && GOTOOLCHAIN=local GOFLAGS='' go mod download "$module")
 	dir=$(GOTOOLCHAIN=local go env GOMODCACHE)/$module
 	rm -rf .build/go .build/go.tmp
 	mkdir -p .build

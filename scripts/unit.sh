@@ -27,7 +27,7 @@ shift
 flags=(-json -count=1 -timeout=30m -run "${RUN:-.}")
 modules=()
 case $suite in
-ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/cmd/... ;;
+ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/place ./integration/cmd/... ;;
 docs) exec go -C .build/src/cli test "${flags[@]}" -modfile=vendor.mod -tags docsgen,manpages ./docs/generate ./man ;;
 moby | cli) modules=(-modfile=vendor.mod -mod=readonly) own=$suite ;;
 runc) modules=(-mod=readonly -tags seccomp) own=runc ;;

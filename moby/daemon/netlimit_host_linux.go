@@ -267,6 +267,20 @@ func (daemon *Daemon) lookAtHost(ctr *container.Container) {
 // programs.
 const hostLookEvery = time.Second
 
+// peekHost is what a running container in the host's network is limited to, if anything.
+// It does not wait for one whose lock an update that hangs may hold: that is busy.
+func peekHost(ctr *container.Container) (limits containertypes.Resources, pid int, ok, busy bool) {
+	if !ctr.TryLock() {
+		return limits, 0, false, true
+	}
+	defer ctr.Unlock()
+	if ctr.HostConfig == nil || !ctr.HostConfig.NetworkMode.IsHost() || !ctr.State.Running {
+		return limits, 0, false, false
+	}
+	limits = netLimits(ctr.HostConfig.Resources)
+	return limits, ctr.State.Pid, namesNet(limits), false
+}
+
 // watchHost looks at the containers in the host's network until stop is closed.
 func (daemon *Daemon) watchHost(stop <-chan struct{}) {
 	ticker := time.NewTicker(hostLookEvery)
@@ -279,12 +293,8 @@ func (daemon *Daemon) watchHost(stop <-chan struct{}) {
 		case <-ticker.C:
 		}
 		for _, ctr := range daemon.containers.List() {
-			hc := ctr.HostConfig
-			if hc == nil || !hc.NetworkMode.IsHost() || !ctr.IsRunning() {
-				continue
-			}
-			limits := netLimits(hc.Resources)
-			if !namesNet(limits) || daemon.verifyHost(ctr.ID, ctr.GetPID(), limits) == nil {
+			limits, pid, ok, _ := peekHost(ctr)
+			if !ok || daemon.verifyHost(ctr.ID, pid, limits) == nil {
 				continue
 			}
 			if _, waits := looking.LoadOrStore(ctr.ID, true); !waits {

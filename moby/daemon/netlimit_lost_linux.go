@@ -141,8 +141,8 @@ func limitsOf(s netlimit.Settings) (r containertypes.Resources) {
 // interfaces that have come.
 func (daemon *Daemon) interfacesSeen(names map[string]bool) {
 	for _, ctr := range daemon.containers.List() {
-		limits := netLimits(ctr.HostConfig.Resources)
-		if !ctr.HostConfig.NetworkMode.IsHost() || !slices.ContainsFunc(limits.NetPriorities, func(p containertypes.NetPriority) bool { return names[p.Interface] }) {
+		limits, _, ok, busy := peekHost(ctr)
+		if !busy && (!ok || !slices.ContainsFunc(limits.NetPriorities, func(p containertypes.NetPriority) bool { return names[p.Interface] })) {
 			continue
 		}
 		go func() {

@@ -20,7 +20,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -a .build/debian "$work/root"
 root=$work/root
-MAN= DESTDIR=$root scripts/host/install.sh install
+MAN='' DESTDIR=$root scripts/host/install.sh install
 mkdir -p "$root/opt/gpu-cgroup"
 cp -r scripts/host/. "$root/opt/gpu-cgroup/"
 cp "$(command -v busybox)" "$root/opt/busybox"

@@ -144,6 +144,7 @@ install_all() {
 	mkdir -p "$state"
 	printf '%s' "$lib_time" > "$state/above"
 	: > "$manifest"
+	# shellcheck disable=SC2154 # the trap sets code
 	trap 'code=$?; rm -rf "$staged"; if [ $code -ne 0 ]; then echo "install.sh: failed, taking it back" >&2; FORCE=1; uninstall || true; fi; exit $code' EXIT
 	while IFS= read -r path; do
 		if [ "$path" = /etc/containerd/config.toml ] && [ -e "$DESTDIR$path" ]; then

@@ -50,7 +50,7 @@ measure() { # measure NAME BZIMAGE WANT: appends "threads ns" to $out/NAME
 	fi
 	# One value a turn: the median of its repeats.
 	for threads in 1 2; do
-		sed -n "s/^$threads //p" $out/turn | sort -n | awk -v t=$threads '{ v[NR] = $1 } END { print t, v[int((NR + 1) / 2)] }'
+		sed -n "s/^$threads //p" "$out/turn" | sort -n | awk -v t="$threads" '{ v[NR] = $1 } END { print t, v[int((NR + 1) / 2)] }'
 	done >> "$out/$1"
 }
 
@@ -59,17 +59,17 @@ for clock in ${CLOCKS:-instructions time}; do
 	instructions) turns=2 loops=2000 repeats=3; export CPUS=1 ACCEL=tcg,thread=single DEVICES="-icount shift=0,sleep=off" ;;
 	time) turns=${TURNS:-5} loops=4000 repeats=5; export CPUS=2 ACCEL=tcg DEVICES="" ;;
 	esac
-	rm -f $out/$clock-on $out/$clock-off
+	rm -f "$out/$clock-on" "$out/$clock-off"
 	for ((i = 0; i < turns; i++)); do
-		measure $clock-on "$on" 1
-		measure $clock-off "$off" 0
+		measure "$clock-on" "$on" 1
+		measure "$clock-off" "$off" 0
 	done
 	for threads in 1 2; do
-		join <(sort $out/$clock-off) <(sort $out/$clock-on) | awk -v t=$threads '$1 == t { print $2 / $3, $2, $3 }' | sort -n |
-			awk -v c=$clock -v t=$threads '{ r[NR] = $1; off[NR] = $2; on[NR] = $3 }
+		join <(sort "$out/$clock-off") <(sort "$out/$clock-on") | awk -v t="$threads" '$1 == t { print $2 / $3, $2, $3 }' | sort -n |
+			awk -v c="$clock" -v t="$threads" '{ r[NR] = $1; off[NR] = $2; on[NR] = $3 }
 				END { m = int((NR + 1) / 2)
 				printf "GEM create+close, %s, %d thread(s): %.3f (%.3f to %.3f), e.g. %d ns without, %d with\n", c, t, r[m], r[1], r[NR], off[m], on[m] }'
-		paste <(sed -n "s/^$threads //p" $out/$clock-off) <(sed -n "s/^$threads //p" $out/$clock-on) |
-			awk -v c=$clock -v t=$threads '{ printf "bench,gem,%s, %d thread%s,%.6g\n", c, t, (t > 1 ? "s" : ""), $1 / $2 }'
+		paste <(sed -n "s/^$threads //p" "$out/$clock-off") <(sed -n "s/^$threads //p" "$out/$clock-on") |
+			awk -v c="$clock" -v t="$threads" '{ printf "bench,gem,%s, %d thread%s,%.6g\n", c, t, (t > 1 ? "s" : ""), $1 / $2 }'
 	done
 done

@@ -3,17 +3,21 @@
 // Command testsum runs suites of tests and sums up what they counted:
 //
 //	testsum run [--text | --plain | --again] SUITE -- COMMAND [ARG...]
-//	testsum report
+//	testsum report [--passes FILE] [SUITE...]
 //
 // COMMAND prints `go test -json`, or `go test -v` text (--text), or anything
 // (--plain: the suite is one test, passed if the command exits with 0). Each
 // suite's counts go to .build/results; report adds them up, prints what failed
 // and ends with "N passed, N failed, N skipped". Subtests count as tests.
 //
+// The suites integration-… are one suite in several places. With --passes, report
+// fails for a test of theirs that passed in none of them, and for one on demand whose
+// last pass the file does not have.
+//
 // With --again the packages that failed are run once more, whole, by COMMAND
 // with their names added, as upstream's own CI does: some of upstream's tests
 // race against a clock. A second failure counts; a second success is reported
-// as UNSTEADY.
+// as FLAKY.
 package main
 
 import (
@@ -29,8 +33,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"github.com/spf13/cobra"
 )
+
+// places begins the names of the suites that are one in several places.
+const places = "integration-"
 
 // result is what one suite came to.
 type result struct {
@@ -39,6 +47,7 @@ type result struct {
 	Skipped int
 	Failed  []string
 	Skips   map[string]string // test → its reason
+	Passes  []string          `json:",omitempty"` // of a suite that runs in several places
 	// Unsteady failed at first and passed with the rest of their package when run again.
 	Unsteady []string `json:",omitempty"`
 	Seconds  float64
@@ -149,13 +158,15 @@ func main() {
 	run.Flags().BoolVar(&again, "again", false, "run packages that failed once more")
 	run.MarkFlagsMutuallyExclusive("text", "plain", "again")
 
+	var passes string
 	report := &cobra.Command{
 		Use:   "report [SUITE...]",
 		Short: "add up the suites; one that is named and left no counts has failed",
 		RunE: func(_ *cobra.Command, suites []string) error {
-			return writeReport(dir, suites, os.Stdout)
+			return writeReport(dir, passes, suites, os.Stdout)
 		},
 	}
+	report.Flags().StringVar(&passes, "passes", "", "file with the last pass of each test on demand")
 	root.AddCommand(run, report)
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
@@ -255,6 +266,9 @@ func (r *result) read(events io.Reader, out io.Writer, live bool) {
 			if e.Test != "" {
 				r.Passed++
 				r.in(e.Package).passed++
+				if strings.HasPrefix(r.Suite, places) {
+					r.Passes = append(r.Passes, e.Test)
+				}
 			} else if !live {
 				fmt.Fprintf(out, "ok   %s %.1f s\n", e.Package, e.Elapsed)
 			}
@@ -309,7 +323,43 @@ func reason(output []string) string {
 	return ""
 }
 
-func writeReport(dir string, suites []string, out io.Writer) error {
+// ranNowhere are the tests that were skipped in each place that has them, but for
+// those on demand whose last pass is on record.
+func ranNowhere(results map[string]result, onDemand map[string]place.Pass) (failed []string) {
+	passed, skips := map[string]bool{}, map[string][]string{}
+	for suite, r := range results {
+		if !strings.HasPrefix(suite, places) {
+			continue
+		}
+		for _, test := range r.Passes {
+			passed[test] = true
+		}
+		for name, why := range r.Skips {
+			test := name[strings.LastIndex(name, ".Test")+1:]
+			skips[test] = append(skips[test], strings.TrimPrefix(suite, places)+": "+why)
+		}
+		for _, name := range r.Failed {
+			passed[name[strings.LastIndex(name, ".Test")+1:]] = true // it is in the list as it is
+		}
+	}
+	for _, test := range sortedKeys(skips) {
+		if passed[test] {
+			continue
+		}
+		sort.Strings(skips[test])
+		all := strings.Join(skips[test], "; ")
+		_, command, isOnDemand := strings.Cut(skips[test][0], place.OnDemandPrefix)
+		switch _, ok := onDemand[test]; {
+		case !isOnDemand:
+			failed = append(failed, fmt.Sprintf("%s ran nowhere (%s)", test, all))
+		case !ok:
+			failed = append(failed, fmt.Sprintf("%s has no pass on record: run %s", test, command))
+		}
+	}
+	return failed
+}
+
+func writeReport(dir, passes string, suites []string, out io.Writer) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return err
@@ -341,7 +391,7 @@ func writeReport(dir string, suites []string, out io.Writer) error {
 	reasons := map[string]int{}
 	for _, s := range names {
 		r := results[s]
-		fmt.Fprintf(out, "%-24s %5d ok %3d bad %4d left out %6.0f s\n", s, r.Passed, len(r.Failed), r.Skipped, r.Seconds)
+		fmt.Fprintf(out, "%-24s %5d passed %3d failed %4d skipped %6.0f s\n", s, r.Passed, len(r.Failed), r.Skipped, r.Seconds)
 		sum.Passed += r.Passed
 		sum.Skipped += r.Skipped
 		sum.Failed = append(sum.Failed, r.Failed...)
@@ -350,11 +400,18 @@ func writeReport(dir string, suites []string, out io.Writer) error {
 			reasons[s+": "+why]++
 		}
 	}
+	if passes != "" {
+		onDemand, err := place.Passes(passes)
+		if err != nil {
+			return err
+		}
+		sum.Failed = append(sum.Failed, ranNowhere(results, onDemand)...)
+	}
 	for _, why := range sortedKeys(reasons) {
-		fmt.Fprintf(out, "left out (%d) %s\n", reasons[why], why)
+		fmt.Fprintf(out, "skipped (%d) %s\n", reasons[why], why)
 	}
 	for _, f := range sum.Unsteady {
-		fmt.Fprintln(out, "UNSTEADY (passed when run again)", f)
+		fmt.Fprintln(out, "FLAKY (passed when run again)", f)
 	}
 	for _, f := range sum.Failed {
 		fmt.Fprintln(out, "FAILED", f)
@@ -366,7 +423,7 @@ func writeReport(dir string, suites []string, out io.Writer) error {
 	return nil
 }
 
-func sortedKeys(m map[string]int) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

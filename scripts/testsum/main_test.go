@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -114,7 +115,7 @@ func TestReport(t *testing.T) {
 	}
 	report := func(suites ...string) (string, error) {
 		var out bytes.Buffer
-		err := writeReport(dir, suites, &out)
+		err := writeReport(dir, "", suites, &out)
 		lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
 		return string(lines[len(lines)-1]), err
 	}
@@ -132,4 +133,42 @@ func TestReport(t *testing.T) {
 	last, err = report("a", "b")
 	assert.Check(t, err != nil)
 	assert.Check(t, is.Equal(last, "5 passed, 2 failed, 1 skipped"))
+}
+
+func TestATestThatRanNowhereFailsTheReport(t *testing.T) {
+	const host, vm = "integration-host", "integration-vm-v2"
+	elsewhere := map[string]string{"integration.TestA": "a_test.go:1: elsewhere: on the host"}
+	needs := func(test string) map[string]string {
+		return map[string]string{"github.com/x/integration." + test: "a_test.go:2: needs loop: no /dev/loop-control"}
+	}
+	onDemand := func(test string) map[string]string {
+		return map[string]string{"integration." + test: "a_test.go:3: " + place.OnDemandPrefix + "make it"}
+	}
+	pass := map[string]place.Pass{"TestA": {Command: "make it", Date: "2026-11-28", Commit: "abc"}}
+	for _, tc := range []struct {
+		doc     string
+		results map[string]result
+		passes  map[string]place.Pass
+		want    string
+	}{
+		{doc: "passed in one place", results: map[string]result{host: {Passes: []string{"TestA"}}, vm: {Skips: elsewhere}}},
+		{doc: "failed in one place", results: map[string]result{host: {Failed: []string{"x/integration.TestA"}}, vm: {Skips: elsewhere}}},
+		{doc: "the one place lacks something", results: map[string]result{host: {Skips: needs("TestA")}, vm: {Skips: elsewhere}},
+			want: "TestA ran nowhere (host: a_test.go:2: needs loop: no /dev/loop-control; vm-v2: a_test.go:1: elsewhere: on the host)"},
+		{doc: "a subtest", results: map[string]result{host: {Skips: needs("TestA/part"), Passes: []string{"TestA"}}},
+			want: "TestA/part ran nowhere (host: a_test.go:2: needs loop: no /dev/loop-control)"},
+		{doc: "on demand, on record", results: map[string]result{host: {Skips: onDemand("TestA")}, vm: {Skips: onDemand("TestA")}}, passes: pass},
+		{doc: "on demand, not on record", results: map[string]result{host: {Skips: onDemand("TestA")}}, want: "TestA has no pass on record: run make it"},
+		{doc: "on record, but not on demand", results: map[string]result{host: {Skips: needs("TestA")}}, passes: pass,
+			want: "TestA ran nowhere (host: a_test.go:2: needs loop: no /dev/loop-control)"},
+		{doc: "a suite of one place may skip", results: map[string]result{"unit-moby": {Skips: needs("TestA")}}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			var want []string
+			if tc.want != "" {
+				want = []string{tc.want}
+			}
+			assert.Check(t, is.DeepEqual(ranNowhere(tc.results, tc.passes), want))
+		})
+	}
 }

@@ -224,7 +224,7 @@ func (p *project) checkLicense() error {
 				return fs.SkipDir
 			}
 			switch filepath.Ext(name) {
-			case ".go", ".c", ".h", ".S", ".sh", ".rst":
+			case ".go", ".c", ".h", ".S", ".sh", ".rst", ".cocci":
 			default:
 				return nil
 			}
@@ -244,6 +244,76 @@ func (p *project) checkLicense() error {
 	return errors.Join(errs...)
 }
 
+// skipCall is a test that decides by itself not to run.
+var skipCall = regexp.MustCompile(`\.(Skip|Skipf|SkipNow)\(`)
+
+// maySkip are the packages that every test under integration/ has to ask instead:
+// there MUST turns a skip into a failure, and testsum knows the reasons.
+var maySkip = []string{"integration/place", "integration/internal/require"}
+
+func (p *project) checkSkips() error {
+	var errs []error
+	for _, top := range p.existing([]string{"integration"}) {
+		err := filepath.WalkDir(filepath.Join(p.root, top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(p.root, name)
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && slices.Contains(maySkip, rel) {
+				return fs.SkipDir
+			}
+			if d.IsDir() || filepath.Ext(name) != ".go" {
+				return nil
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			for i, line := range strings.Split(string(data), "\n") {
+				if skipCall.MatchString(line) {
+					errs = append(errs, fmt.Errorf("%s:%d: skips by itself: ask %s", rel, i+1, strings.Join(maySkip, " or ")))
+				}
+			}
+			return nil
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// checkShell runs shellcheck over each shell script of ours.
+func (p *project) checkShell() error {
+	var scripts []string
+	for _, top := range p.existing(append([]string{".ci"}, codeFolders...)) {
+		err := filepath.WalkDir(filepath.Join(p.root, top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if line, _, _ := bytes.Cut(data, []byte("\n")); shellShebang.Match(line) {
+				scripts = append(scripts, name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(scripts) == 0 {
+		return nil
+	}
+	_, err := p.run("shellcheck", append([]string{"--external-sources", "--format=gcc"}, scripts...)...)
+	return err
+}
+
+var shellShebang = regexp.MustCompile(`^#!.*\b(ba)?sh$`)
+
 // run returns what a command run at the root printed.
 func (p *project) run(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
@@ -260,18 +330,27 @@ func (p *project) run(name string, args ...string) (string, error) {
 func (p *project) checkAll(out io.Writer) error {
 	c := &checker{p: p, out: out}
 	c.checkTrees()
+	c.checkDrivers()
 	c.proof("patches/README.md has a row for each patch and no other", p.checkLedger())
 	c.proof("gofmt", p.checkGofmt())
 	c.proof("SPDX line in each source of ours", p.checkLicense())
+	c.proof("no test under integration/ skips but through package place or require", p.checkSkips())
 	_, err := p.run("go", "vet", "./...")
 	if err == nil {
 		_, err = p.run("go", "vet", "-tags=pins", "./scripts/pins")
 	}
 	c.proof("go vet", err)
+	_, err = p.run("go", "tool", "staticcheck", "./...")
+	c.proof("staticcheck", err)
+	c.proof("shellcheck", p.checkShell())
 	if err == nil { // else tidy might look for our own packages elsewhere
 		_, err = p.run("go", "mod", "tidy", "-diff")
 		c.proof("go.mod and go.sum are tidy and hold the pins", err)
 	}
+	return c.result()
+}
+
+func (c *checker) result() error {
 	if c.failed > 0 {
 		return fmt.Errorf("%s failed", plural(c.failed, "proof"))
 	}

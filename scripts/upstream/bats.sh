@@ -71,5 +71,6 @@ exec 3<> "$TMPDIR/typed"
 for f in "${files[@]}"; do
 	echo "# file $f"
 	export FILE=$f FILTER=${filter:-.}
+	# shellcheck disable=SC2016 # for the inner shell
 	timeout -k 10 "${LIMIT:-600}" unshare --mount --net script -qec 'ip link set lo up && bats -t -f "$FILTER" "$FILE"' /dev/null <&3 | tr -d '\r' || true
 done

@@ -29,6 +29,7 @@ if [ "${INSIDE:-}" = "" ]; then
 	for d in /docker-frozen-images /var/lib/docker; do
 		[ -d $d ] || { mkdir -p $d && made=("$d" "${made[@]}"); }
 	done
+	# shellcheck disable=SC2317 # trap calls it
 	clean() {
 		find /sys/fs/cgroup -mindepth 1 -maxdepth 3 -type d -path '*/docker*' -depth -exec rmdir {} + 2>/dev/null || true
 		[ ${#made[@]} -eq 0 ] || rmdir "${made[@]}" || true

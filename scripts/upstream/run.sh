@@ -3,7 +3,7 @@
 # Compares upstream's tests in our trees (default: all) with the baselines of
 # the stock trees, and notes the result in docs/quality.md.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 go build -o .build/bin/upstream ./scripts/upstream || exit 1
 trees=("$@")
 [ $# -gt 0 ] || trees=(cgroups runc cli moby runc-bats cli-e2e moby-integration)

@@ -15,6 +15,20 @@ func NetRate(t testing.TB) { t.Helper(); need(t, "root", "binaries", "net-rate")
 // NetCgroups: the hierarchies net_cls and net_prio of cgroup v1.
 func NetCgroups(t testing.TB) { t.Helper(); need(t, "net-cgroups") }
 
+// NoNetCgroups: no hierarchy of these, for tests of the refusal.
+func NoNetCgroups(t testing.TB) { t.Helper(); need(t, "no-net-cgroups") }
+
+func noNetCgroups() error {
+	err := netCgroups()
+	switch {
+	case err == nil:
+		return missingf("net_cls and net_prio are mounted")
+	case errors.As(err, new(missing)):
+		return nil
+	}
+	return err
+}
+
 // Firewalld: the programs for one on a bus of its own.
 func Firewalld(t testing.TB) { t.Helper(); need(t, "firewalld") }
 

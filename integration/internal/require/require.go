@@ -2,10 +2,10 @@
 
 // Package require skips a test on a machine that lacks what the test is about.
 //
-// A skip is only for a machine that cannot: the environment variable MUST lists
-// the features that this machine is supposed to have (MUST=gpu,drm,v2), and
-// there a missing one fails the test. A feature that could not be looked at
-// fails the test anywhere.
+// A skip is only for a machine that cannot: each place of `make test` is supposed
+// to have the features that mustOf lists, and those that the environment variable
+// MUST adds (MUST=gpu,drm,v2), and there a missing one fails the test. A feature
+// that could not be looked at fails the test anywhere.
 package require
 
 import (
@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/drm"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,31 +32,44 @@ func missingf(format string, a ...any) error { return missing{fmt.Sprintf(format
 
 // features are the words that MUST understands.
 var features = map[string]func() error{
-	"root":        root,
-	"binaries":    binaries,
-	"stock":       stock,
-	"previous":    previous,
-	"v1":          v1,
-	"v2":          v2,
-	"gpu":         gpu,
-	"no-gpu":      noGPU,
-	"drm":         gpus,
-	"engine":      engine,
-	"kunit":       kunit,
-	"btrfs":       btrfs,
-	"debian":      debian,
-	"net-rate":    netRate,
-	"loop":        func() error { return node("/dev/loop-control") },
-	"dm":          func() error { return node("/dev/mapper/control") },
-	"lvm":         lvm,
-	"nfs":         nfs,
-	"fuse":        func() error { return node("/dev/fuse") },
-	"md":          func() error { return node(NewMD) },
-	"bfq":         bfq,
-	"net-cgroups": netCgroups,
-	"firewalld":   firewalld,
-	"dist":        dist,
+	"root":           root,
+	"binaries":       binaries,
+	"stock":          stock,
+	"previous":       previous,
+	"v1":             v1,
+	"v2":             v2,
+	"gpu":            gpu,
+	"no-gpu":         noGPU,
+	"drm":            gpus,
+	"engine":         engine,
+	"kunit":          kunit,
+	"btrfs":          btrfs,
+	"debian":         debian,
+	"net-rate":       netRate,
+	"loop":           func() error { return node("/dev/loop-control") },
+	"dm":             func() error { return node("/dev/mapper/control") },
+	"lvm":            lvm,
+	"nfs":            nfs,
+	"fuse":           func() error { return node("/dev/fuse") },
+	"md":             func() error { return node(NewMD) },
+	"bfq":            bfq,
+	"net-cgroups":    netCgroups,
+	"firewalld":      firewalld,
+	"immutable":      immutable,
+	"kernel":         kernel,
+	"no-net-cgroups": noNetCgroups,
+	"dist":           dist,
 }
+
+// mustOf are the features of each place of `make test`, see package place.
+var mustOf = map[string]string{
+	"":         "", // a developer's own run
+	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable,kernel",
+	place.VMV1: inVMs + ",v1,net-cgroups",
+	place.VMV2: inVMs + ",v2",
+}
+
+const inVMs = "root,binaries,stock,gpu,drm,engine,kunit,loop,dm,lvm,md,nfs,bfq,net-rate"
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
 func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
@@ -106,6 +120,23 @@ func lvm() error {
 // MD: software RAIDs can be made, by writing a name to NewMD.
 func MD(t testing.TB) { t.Helper(); need(t, "md") }
 
+// Immutable: the file system of temporary files can protect a file even from root.
+func Immutable(t testing.TB) { t.Helper(); need(t, "immutable") }
+
+func immutable() error {
+	f, err := os.CreateTemp("", "immutable")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	_, err = unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) {
+		return missingf("%s has no immutable files: %v", os.TempDir(), err)
+	}
+	return err
+}
+
 // Fuse: file systems that a program serves.
 func Fuse(t testing.TB) { t.Helper(); need(t, "fuse") }
 
@@ -149,6 +180,21 @@ func Engine(t testing.TB) { t.Helper(); need(t, "engine") }
 // KUnit: a kernel that ran the unit tests of the scheduler at boot.
 func KUnit(t testing.TB) { t.Helper(); need(t, "kunit") }
 
+// Kernel: the kernel of make kernel, with its selftest, and what boots it.
+func Kernel(t testing.TB) { t.Helper(); need(t, "kernel") }
+
+// KernelDir is where make kernel puts it.
+func KernelDir() string { return filepath.Join(Repository(), ".build", "kernel") }
+
+func kernel() error {
+	for _, file := range []string{"bzImage", "test_gpu"} {
+		if _, err := os.Stat(filepath.Join(KernelDir(), file)); err != nil {
+			return missingf("%v: run make kernel", err)
+		}
+	}
+	return programs("qemu-system-x86_64", "busybox")
+}
+
 // Debian: root rights, the binaries of Bin, and the Debian of make debian-root
 // to install them in.
 func Debian(t testing.TB) { t.Helper(); need(t, "root", "binaries", "debian") }
@@ -178,7 +224,11 @@ func dist() error {
 
 func need(t testing.TB, names ...string) {
 	t.Helper()
-	must, err := parseMust(os.Getenv("MUST"))
+	ofPlace, ok := mustOf[os.Getenv("PLACE")]
+	if !ok {
+		t.Fatalf("PLACE=%s: no place of tests is called that", os.Getenv("PLACE"))
+	}
+	must, err := parseMust(ofPlace + "," + os.Getenv("MUST"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,10 +272,18 @@ func Bin() string {
 	if dir := os.Getenv("GPU_CGROUP_BIN"); dir != "" {
 		return dir
 	}
+	if dir := Repository(); dir != "" {
+		return filepath.Join(dir, ".build", "bin")
+	}
+	return ""
+}
+
+// Repository is the one around the working directory, "" if there is none.
+func Repository() string {
 	dir, _ := os.Getwd()
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, ".build", "bin")
+			return dir
 		}
 	}
 	return ""

@@ -72,6 +72,22 @@ func TestMustTurnsASkipIntoAFailure(t *testing.T) {
 	}
 }
 
+func TestThePlaceSaysWhatMustBeThere(t *testing.T) {
+	features["absent"] = func() error { return missingf("never here") }
+	mustOf["here"] = "root,absent"
+	t.Cleanup(func() { delete(features, "absent"); delete(mustOf, "here") })
+	t.Setenv("MUST", "")
+	for p, want := range map[string]string{"": "skip", "here": "fail", "there": "fail"} {
+		t.Setenv("PLACE", p)
+		r := ending(t, func(tb testing.TB) { need(tb, "absent") })
+		assert.Equal(t, r.how, want, "PLACE=%q: %s", p, r.text)
+	}
+	for p, words := range mustOf {
+		_, err := parseMust(words)
+		assert.Check(t, err, "place %q", p)
+	}
+}
+
 // Exactly one of each pair holds on any machine, so no test can be skipped on
 // all of them.
 func TestEveryMachineIsOneOrTheOther(t *testing.T) {

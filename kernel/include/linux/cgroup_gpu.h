@@ -57,7 +57,7 @@ struct gpu_cgroup;
 /**
  * struct gpu_cgroup_charge - what one object owes to its cgroup
  * @cg: the charged cgroup, with a reference held; %NULL while nothing is charged
- * @bytes: the charged size
+ * @bytes: the charged size, %U64_MAX if the object is exempt
  *
  * Embedded in the charged object, all zero before first use. The owner
  * serialises charge and uncharge of one object.
@@ -68,12 +68,19 @@ struct gpu_cgroup_charge {
 };
 
 int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes);
+int gpu_cgroup_try_charge_task(struct gpu_cgroup_charge *charge,
+			       struct task_struct *task, u64 bytes);
 void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge);
+void gpu_cgroup_exempt(struct gpu_cgroup_charge *charge);
 
 struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task);
 struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg);
 void gpu_cgroup_put(struct gpu_cgroup *cg);
+struct gpu_cgroup *gpu_cgroup_parent(struct gpu_cgroup *cg);
+int gpu_cgroup_priority(struct gpu_cgroup *cg);
+unsigned int gpu_cgroup_priority_changes(void);
 int gpu_cgroup_effective(struct gpu_cgroup *cg);
+int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min, int max);
 bool gpu_cgroup_removed(struct gpu_cgroup *cg);
 
 void gpu_cgroup_register_device(struct gpu_cgroup_device *device);
@@ -86,6 +93,7 @@ void gpu_cgroup_unregister_scheduler(struct gpu_cgroup_scheduler *sched);
 #if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
 struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent);
 void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority);
+void gpu_cgroup_mock_delegated(struct gpu_cgroup *cg, int priority);
 void gpu_cgroup_mock_remove(struct gpu_cgroup *cg);
 void gpu_cgroup_mock_devices(char *text, size_t size);
 #endif
@@ -105,6 +113,10 @@ static inline void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 {
 }
 
+static inline void gpu_cgroup_exempt(struct gpu_cgroup_charge *charge)
+{
+}
+
 struct gpu_cgroup;
 
 static inline struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
@@ -116,9 +128,10 @@ static inline void gpu_cgroup_put(struct gpu_cgroup *cg)
 {
 }
 
-static inline int gpu_cgroup_effective(struct gpu_cgroup *cg)
+static inline int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min,
+				   int max)
 {
-	return 0;
+	return priority;
 }
 
 static inline void gpu_cgroup_register_device(struct gpu_cgroup_device *device)

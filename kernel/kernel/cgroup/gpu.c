@@ -17,10 +17,15 @@
  * knows already. There is no reclaim. The cgroup whose limit said no counts an
  * event, and so do its ancestors, but not the cgroups between it and the caller.
  *
- * The charge belongs to the object. It holds a reference to its cgroup, stays
- * behind when the process moves to another cgroup, and survives rmdir, after
- * which the ancestors go on counting it until the object is gone. An object
- * imported through PRIME is not charged again; its exporter pays.
+ * The charge belongs to the object. It stays behind when the process moves to
+ * another cgroup, and survives rmdir, after which the ancestors go on counting it
+ * until the object is gone. An object imported through PRIME is not charged again;
+ * its exporter pays.
+ *
+ * What a charge, a scheduler or a context holds on to is &struct gpu_cgroup, which
+ * is not the css: it has the counters and the priority, and references its parent
+ * only. So a removed cgroup leaves that behind and nothing else, and the hierarchy
+ * can be unmounted and moved while buffers live.
  *
  * Limits are hierarchical: usage counts in every ancestor and the tightest
  * limit on the way to the root decides. Setting a limit below present usage is
@@ -35,6 +40,7 @@
  * limit": v1 shows 18446744073709551615, v2 "max". Both accept "max" and -1.
  */
 
+#include <linux/capability.h>
 #include <linux/cgroup.h>
 #include <linux/cgroup_gpu.h>
 #include <linux/ctype.h>
@@ -45,20 +51,52 @@
 #include <linux/kdev_t.h>
 #include <linux/kstrtox.h>
 #include <linux/list.h>
+#include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <linux/refcount.h>
+#include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/user_namespace.h>
+
+#include "cgroup-internal.h"
 
 #define GPU_PRIORITY_MIN	(-1024)
 #define GPU_PRIORITY_MAX	1024
 
-/* What fits into usage. The root has this limit too, so nothing can wrap. */
+/* What fits into usage. */
 #define GPU_NO_LIMIT		U64_MAX
 
+/* In gpu_cgroup_charge.bytes of what is never charged. */
+#define GPU_EXEMPT		U64_MAX
+
+enum gpu_priority_source {
+	GPU_PRIORITY_DEFAULT,	/* never written */
+	GPU_PRIORITY_ADMIN,
+	GPU_PRIORITY_DELEGATED,	/* by somebody who only owns the cgroup */
+};
+
+/*
+ * As written, and by whom: one word, or else two writers at once could leave the
+ * value of the one under the name of the other.
+ */
+struct gpu_priority {
+	s16	value;
+	u16	source;		/* enum gpu_priority_source */
+};
+
+/*
+ * One for each css, in a tree of the same shape. It outlives its css for as long as
+ * somebody has a reference; its parent lives as long as it does.
+ */
 struct gpu_cgroup {
-	struct cgroup_subsys_state	css;
+	refcount_t			ref;
+	struct gpu_cgroup		*parent;	/* NULL: the root */
+	struct gpu_css __rcu		*css;		/* NULL once it is offline */
+	bool				removed;
 
 	/* In bytes, so that a limit reads back as written; with descendants. */
 	u64				max;
@@ -69,22 +107,54 @@ struct gpu_cgroup {
 	atomic_long_t			max_events_local;
 	atomic_long_t			max_events;
 
+	struct gpu_priority		priority;
+};
+
+/* What the cgroup core knows. */
+struct gpu_css {
+	struct cgroup_subsys_state	css;
+
+	/* With a reference, dropped a grace period after the last reader found it. */
+	struct gpu_cgroup		*cg;
+
 	/* Handles for memory.events and memory.events.local */
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
-
-	/* As written; see gpu_cgroup_effective() for what counts. */
-	int				priority;
 };
+
+static struct gpu_css *to_gpu_css(struct cgroup_subsys_state *css)
+{
+	return container_of(css, struct gpu_css, css);
+}
 
 static struct gpu_cgroup *css_gpu(struct cgroup_subsys_state *css)
 {
-	return css ? container_of(css, struct gpu_cgroup, css) : NULL;
+	return to_gpu_css(css)->cg;
 }
 
-static struct gpu_cgroup *parent_gpu(struct gpu_cgroup *cg)
+static struct gpu_cgroup *gpu_alloc(struct gpu_cgroup *parent)
 {
-	return css_gpu(cg->css.parent);
+	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
+
+	if (!cg)
+		return NULL;
+
+	refcount_set(&cg->ref, 1);
+	cg->parent = gpu_cgroup_hold(parent);
+	cg->max = GPU_NO_LIMIT;
+	return cg;
+}
+
+/* The cgroup of a task, with a reference; also that of the root. */
+static struct gpu_cgroup *gpu_of(struct task_struct *task)
+{
+	struct gpu_cgroup *cg;
+
+	rcu_read_lock();
+	cg = gpu_cgroup_hold(css_gpu(task_css(task, gpu_cgrp_id)));
+	rcu_read_unlock();
+
+	return cg;
 }
 
 static u64 gpu_usage(struct gpu_cgroup *cg)
@@ -99,14 +169,17 @@ static bool gpu_fits(struct gpu_cgroup *cg, u64 usage, u64 bytes)
 	return usage <= max && bytes <= max - usage;
 }
 
-/* The cgroup on the way to the root that has no room, %NULL if all have. */
+/*
+ * The cgroup on the way to the root that has no room, %NULL if all have. The root
+ * has no limit, and refuses nobody for what others do.
+ */
 static struct gpu_cgroup *gpu_find_full(struct gpu_cgroup *cg, u64 bytes)
 {
-	for (; cg; cg = parent_gpu(cg))
+	for (; cg->parent; cg = cg->parent)
 		if (!gpu_fits(cg, gpu_usage(cg), bytes))
-			break;
+			return cg;
 
-	return cg;
+	return NULL;
 }
 
 static void gpu_raise_peak(struct gpu_cgroup *cg, s64 usage)
@@ -118,25 +191,38 @@ static void gpu_raise_peak(struct gpu_cgroup *cg, s64 usage)
 		;
 }
 
-/* One level. Never above the limit, not even for a moment. */
+/* One level. */
 static bool gpu_charge(struct gpu_cgroup *cg, u64 bytes)
 {
 	s64 usage = atomic64_read(&cg->usage);
+
+	if (!cg->parent) {
+		atomic64_add(bytes, &cg->usage);
+		return true;
+	}
 
 	do {
 		if (!gpu_fits(cg, usage, bytes))
 			return false;
 	} while (!atomic64_try_cmpxchg(&cg->usage, &usage, usage + bytes));
 
-	gpu_raise_peak(cg, usage + bytes);
-	return true;
+	/*
+	 * The limit may have been lowered since it was read. A success of cmpxchg is
+	 * a full barrier, and gpu_limit_write() has one behind its store: either this
+	 * sees the new limit, or whoever reads usage after the write sees the charge.
+	 */
+	if (gpu_fits(cg, usage, bytes))
+		return true;
+
+	atomic64_sub(bytes, &cg->usage);
+	return false;
 }
 
 /* From @cg up to, and without, @end. */
 static void gpu_uncharge(struct gpu_cgroup *cg, struct gpu_cgroup *end,
 			 u64 bytes)
 {
-	for (; cg != end; cg = parent_gpu(cg))
+	for (; cg != end; cg = cg->parent)
 		WARN_ON_ONCE((u64)atomic64_fetch_sub(bytes, &cg->usage) <
 			     bytes);
 }
@@ -154,51 +240,71 @@ static struct gpu_cgroup *gpu_charge_all(struct gpu_cgroup *cg, u64 bytes)
 	if (level)
 		return level;
 
-	for (level = cg; level; level = parent_gpu(level)) {
+	for (level = cg; level; level = level->parent) {
 		if (!gpu_charge(level, bytes)) {
 			gpu_uncharge(cg, level, bytes);
 			return level;
 		}
 	}
 
+	/* Only now: what a level above refuses was never in use. */
+	for (level = cg; level; level = level->parent)
+		gpu_raise_peak(level, gpu_usage(level));
+
 	return NULL;
+}
+
+/* Nobody waits for files of a removed cgroup. */
+static void gpu_notify(struct gpu_cgroup *cg, bool local)
+{
+	struct gpu_css *css;
+
+	rcu_read_lock();
+	css = rcu_dereference(cg->css);
+	if (css)
+		cgroup_file_notify(local ? &css->events_local_file :
+					   &css->events_file);
+	rcu_read_unlock();
 }
 
 static void gpu_count_refusal(struct gpu_cgroup *cg)
 {
 	atomic_long_inc(&cg->max_events_local);
-	cgroup_file_notify(&cg->events_local_file);
+	gpu_notify(cg, true);
 
-	for (; cg; cg = parent_gpu(cg)) {
+	for (; cg; cg = cg->parent) {
 		atomic_long_inc(&cg->max_events);
-		cgroup_file_notify(&cg->events_file);
+		gpu_notify(cg, false);
 	}
 }
 
 /**
- * gpu_cgroup_try_charge() - charge an object to the cgroup of the current task
+ * gpu_cgroup_try_charge_task() - charge an object to the cgroup of a task
  * @charge: the object's charge
+ * @task: the task
  * @bytes: size of the object
  *
- * Does nothing if the object is charged already or the controller disabled by
- * the kernel's command line.
+ * Does nothing if the object is charged already, exempt, or the controller disabled
+ * by the kernel's command line.
  *
- * Context: Any context but interrupts, which have no cgroup of their own.
+ * Context: Any context in which @task cannot go away.
  * Return: %0, or %-ENOMEM if the object would exceed the limit of the cgroup
  * or of one of its ancestors; nothing is charged then.
  */
-int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
+int gpu_cgroup_try_charge_task(struct gpu_cgroup_charge *charge,
+			       struct task_struct *task, u64 bytes)
 {
 	struct gpu_cgroup *cg, *full;
 
-	if (!cgroup_subsys_enabled(gpu_cgrp_subsys) || charge->cg)
+	if (!cgroup_subsys_enabled(gpu_cgrp_subsys) || charge->cg ||
+	    charge->bytes == GPU_EXEMPT)
 		return 0;
 
-	cg = css_gpu(task_get_css(current, gpu_cgrp_id));
+	cg = gpu_of(task);
 	full = gpu_charge_all(cg, bytes);
 	if (full) {
 		gpu_count_refusal(full);
-		css_put(&cg->css);
+		gpu_cgroup_put(cg);
 		return -ENOMEM;
 	}
 
@@ -206,8 +312,38 @@ int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
 	charge->bytes = bytes;
 	return 0;
 }
+EXPORT_SYMBOL_GPL(gpu_cgroup_try_charge_task);
+ALLOW_ERROR_INJECTION(gpu_cgroup_try_charge_task, ERRNO);
+
+/**
+ * gpu_cgroup_try_charge() - charge an object to the cgroup of the current task
+ * @charge: the object's charge
+ * @bytes: size of the object
+ *
+ * Context: Any context but interrupts, which have no cgroup of their own.
+ * Return: as gpu_cgroup_try_charge_task().
+ */
+int gpu_cgroup_try_charge(struct gpu_cgroup_charge *charge, u64 bytes)
+{
+	return gpu_cgroup_try_charge_task(charge, current, bytes);
+}
 EXPORT_SYMBOL_GPL(gpu_cgroup_try_charge);
-ALLOW_ERROR_INJECTION(gpu_cgroup_try_charge, ERRNO);
+
+/**
+ * gpu_cgroup_exempt() - nobody ever pays for an object
+ * @charge: the object's charge
+ *
+ * For what the kernel makes for itself or for everybody. What it was charged is
+ * returned, and a later attempt to charge it succeeds without doing anything.
+ *
+ * Context: Any context.
+ */
+void gpu_cgroup_exempt(struct gpu_cgroup_charge *charge)
+{
+	gpu_cgroup_uncharge(charge);
+	charge->bytes = GPU_EXEMPT;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_exempt);
 
 /**
  * gpu_cgroup_uncharge() - return what an object was charged
@@ -229,14 +365,42 @@ void gpu_cgroup_uncharge(struct gpu_cgroup_charge *charge)
 	gpu_uncharge(cg, NULL, charge->bytes);
 	charge->cg = NULL;
 	charge->bytes = 0;
-	css_put(&cg->css);
+	gpu_cgroup_put(cg);
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_uncharge);
 
 static s64 gpu_priority_read(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
 {
-	return READ_ONCE(css_gpu(css)->priority);
+	return READ_ONCE(css_gpu(css)->priority).value;
+}
+
+/*
+ * Is this an administrator of the machine, or somebody to whom a part of the tree
+ * was given? A container may own its cgroup, and its root may even have every
+ * capability, but not in the first namespaces. As for other files of cgroups, who
+ * opened it counts: a privileged program may be made to write to what it was given.
+ */
+static enum gpu_priority_source gpu_priority_writer(struct kernfs_open_file *of)
+{
+	struct cgroup_file_ctx *ctx = of->priv;
+
+	if (file_ns_capable(of->file, &init_user_ns, CAP_SYS_NICE) &&
+	    ctx->ns == &init_cgroup_ns)
+		return GPU_PRIORITY_ADMIN;
+	return GPU_PRIORITY_DELEGATED;
+}
+
+static atomic_t gpu_priority_changes = ATOMIC_INIT(0);
+
+static void gpu_priority_set(struct gpu_cgroup *cg, int priority,
+			     enum gpu_priority_source source)
+{
+	struct gpu_priority written = { .value = priority, .source = source };
+
+	WRITE_ONCE(cg->priority, written);
+	/* Who sees the new number sees the new priority. */
+	atomic_inc_return_release(&gpu_priority_changes);
 }
 
 /* Not .write_s64: its numbers may be octal, and white space around them not. */
@@ -251,7 +415,7 @@ static ssize_t gpu_priority_write(struct kernfs_open_file *of, char *buf,
 	if (priority < GPU_PRIORITY_MIN || priority > GPU_PRIORITY_MAX)
 		return -ERANGE;
 
-	WRITE_ONCE(css_gpu(of_css(of))->priority, priority);
+	gpu_priority_set(css_gpu(of_css(of)), priority, gpu_priority_writer(of));
 	return nbytes;
 }
 
@@ -307,6 +471,8 @@ static ssize_t gpu_limit_write(struct kernfs_open_file *of, char *buf,
 		return ret;
 
 	WRITE_ONCE(css_gpu(of_css(of))->max, limit);
+	/* Pairs with the cmpxchg in gpu_charge(). */
+	smp_mb();
 	return nbytes;
 }
 
@@ -558,7 +724,8 @@ static void gpu_device_show(struct seq_file *sf,
 		if (device->memory)
 			seq_puts(sf, " memory");
 		if (gpu_device_is_scheduled(device))
-			seq_puts(sf, " priority");
+			/* Siblings by weight, or clamped: see "tree" in cgroup-gpu.rst. */
+			seq_puts(sf, " priority tree");
 	}
 	seq_putc(sf, '\n');
 }
@@ -604,13 +771,13 @@ static struct cftype gpu_files[] = {
 	{
 		.name = "memory.events",
 		.flags = CFTYPE_NOT_ON_ROOT,
-		.file_offset = offsetof(struct gpu_cgroup, events_file),
+		.file_offset = offsetof(struct gpu_css, events_file),
 		.seq_show = gpu_events_show,
 	},
 	{
 		.name = "memory.events.local",
 		.flags = CFTYPE_NOT_ON_ROOT,
-		.file_offset = offsetof(struct gpu_cgroup, events_local_file),
+		.file_offset = offsetof(struct gpu_css, events_local_file),
 		.seq_show = gpu_events_local_show,
 	},
 	{ }	/* terminate */
@@ -656,22 +823,44 @@ static struct cftype gpu_legacy_files[] = {
 static struct cgroup_subsys_state *
 gpu_css_alloc(struct cgroup_subsys_state *parent_css)
 {
-	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
+	struct gpu_css *css = kzalloc(sizeof(*css), GFP_KERNEL);
 
-	if (!cg)
+	if (!css)
 		return ERR_PTR(-ENOMEM);
 
-	cg->max = GPU_NO_LIMIT;
-	return &cg->css;
+	css->cg = gpu_alloc(parent_css ? css_gpu(parent_css) : NULL);
+	if (!css->cg) {
+		kfree(css);
+		return ERR_PTR(-ENOMEM);
+	}
+	return &css->css;
+}
+
+static int gpu_css_online(struct cgroup_subsys_state *css)
+{
+	rcu_assign_pointer(css_gpu(css)->css, to_gpu_css(css));
+	return 0;
+}
+
+static void gpu_css_offline(struct cgroup_subsys_state *css)
+{
+	struct gpu_cgroup *cg = css_gpu(css);
+
+	WRITE_ONCE(cg->removed, true);
+	/* css_free() is a grace period away. */
+	RCU_INIT_POINTER(cg->css, NULL);
 }
 
 static void gpu_css_free(struct cgroup_subsys_state *css)
 {
-	kfree(css_gpu(css));
+	gpu_cgroup_put(css_gpu(css));
+	kfree(to_gpu_css(css));
 }
 
 struct cgroup_subsys gpu_cgrp_subsys = {
 	.css_alloc	= gpu_css_alloc,
+	.css_online	= gpu_css_online,
+	.css_offline	= gpu_css_offline,
 	.css_free	= gpu_css_free,
 	.legacy_cftypes	= gpu_legacy_files,
 	.dfl_cftypes	= gpu_files,
@@ -692,12 +881,12 @@ struct cgroup_subsys gpu_cgrp_subsys = {
  */
 struct gpu_cgroup *gpu_cgroup_get(struct task_struct *task)
 {
-	struct gpu_cgroup *cg = css_gpu(task_get_css(task, gpu_cgrp_id));
+	struct gpu_cgroup *cg = gpu_of(task);
 
-	if (parent_gpu(cg))
+	if (cg->parent)
 		return cg;
 
-	css_put(&cg->css);
+	gpu_cgroup_put(cg);
 	return NULL;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_get);
@@ -712,7 +901,7 @@ EXPORT_SYMBOL_GPL(gpu_cgroup_get);
 struct gpu_cgroup *gpu_cgroup_hold(struct gpu_cgroup *cg)
 {
 	if (cg)
-		css_get(&cg->css);
+		refcount_inc(&cg->ref);
 	return cg;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_hold);
@@ -725,71 +914,155 @@ EXPORT_SYMBOL_GPL(gpu_cgroup_hold);
  */
 void gpu_cgroup_put(struct gpu_cgroup *cg)
 {
-	if (cg)
-		css_put(&cg->css);
+	struct gpu_cgroup *parent;
+
+	for (; cg && refcount_dec_and_test(&cg->ref); cg = parent) {
+		parent = cg->parent;
+		kfree(cg);
+	}
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_put);
 
 /**
- * gpu_cgroup_effective() - effective GPU priority of a cgroup
- * @cg: a cgroup that cannot go away meanwhile, may be %NULL
+ * gpu_cgroup_parent() - the cgroup above
+ * @cg: a cgroup from gpu_cgroup_get()
  *
- * A cgroup has its own priority, but never more than an ancestor with a
- * priority set. 0 is not set: it must not cap, or the untouched cgroups above
- * a container would hold every positive value down to 0. A removed cgroup keeps
- * its priority for what it left behind.
+ * Context: Any context.
+ * Return: its parent, without a reference as it lives as long as @cg; %NULL if that
+ * is the root cgroup.
+ */
+struct gpu_cgroup *gpu_cgroup_parent(struct gpu_cgroup *cg)
+{
+	return cg->parent && cg->parent->parent ? cg->parent : NULL;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_parent);
+
+/**
+ * gpu_cgroup_priority() - the priority of a cgroup among its siblings
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * A removed cgroup keeps its priority for what it left behind.
+ *
+ * Context: Any context.
+ * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is more, 0 default.
+ */
+int gpu_cgroup_priority(struct gpu_cgroup *cg)
+{
+	return cg ? READ_ONCE(cg->priority).value : 0;
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_priority);
+
+/**
+ * gpu_cgroup_priority_changes() - has any priority changed?
+ *
+ * Context: Any context.
+ * Return: another number than before the last write to any gpu.priority. It wraps.
+ */
+unsigned int gpu_cgroup_priority_changes(void)
+{
+	return atomic_read_acquire(&gpu_priority_changes);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_priority_changes);
+
+/* Returns whether the cgroup or any above it was written, which @effective is of. */
+static bool gpu_effective(struct gpu_cgroup *cg, int *effective)
+{
+	bool written = false;
+	bool capped = false;	/* nor may it rise above what is above */
+
+	*effective = 0;
+	for (; cg && cg->parent; cg = cg->parent) {
+		struct gpu_priority own = READ_ONCE(cg->priority);
+
+		if (own.source == GPU_PRIORITY_DEFAULT)
+			continue;
+		*effective = written ? min_t(int, *effective, own.value) :
+				       own.value;
+		written = true;
+		capped = own.source == GPU_PRIORITY_DELEGATED;
+	}
+
+	/* The topmost that was written is below cgroups of the default. */
+	if (capped)
+		*effective = min(*effective, 0);
+	return written;
+}
+
+/**
+ * gpu_cgroup_effective() - priority of a cgroup in an order of all
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
+ *
+ * For schedulers that know one strict order and no shares, in which a weight among
+ * siblings means nothing. A cgroup has its own priority, but:
+ *
+ * - one that was never written is that of the cgroup above;
+ * - nobody rises above the next ancestor that was written: who was given little
+ *   cannot make more of it by making cgroups;
+ * - one written by somebody who is no administrator of the machine does not rise
+ *   above the cgroup above in any case.
  *
  * Context: Any context.
  * Return: %GPU_PRIORITY_MIN to %GPU_PRIORITY_MAX, higher is sooner, 0 default.
  */
 int gpu_cgroup_effective(struct gpu_cgroup *cg)
 {
-	int priority, cap;
+	int effective;
 
-	if (!cg)
-		return 0;
-
-	priority = READ_ONCE(cg->priority);
-	while ((cg = parent_gpu(cg))) {
-		cap = READ_ONCE(cg->priority);
-		if (cap && cap < priority)
-			priority = cap;
-	}
-
-	return priority;
+	gpu_effective(cg, &effective);
+	return effective;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_effective);
 
 /**
+ * gpu_cgroup_order() - place of a context in an order of all
+ * @cg: the context's cgroup from gpu_cgroup_get(), may be %NULL
+ * @priority: what the context asks for itself, 0 default
+ * @min: first value of the order
+ * @max: last value of the order
+ *
+ * For the same schedulers. The context's own priority orders the contexts of a
+ * cgroup, and gpu_cgroup_effective() moves them all. Where a priority of a cgroup
+ * was written, a context cannot rise above it: it may be in a container that has
+ * the capability to ask for more, but not to get more than the container.
+ *
+ * Context: Any context.
+ * Return: @min to @max.
+ */
+int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min, int max)
+{
+	int effective;
+
+	if (gpu_effective(cg, &effective))
+		priority = min(priority, 0) + effective;
+	return clamp(priority, min, max);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_order);
+
+/**
  * gpu_cgroup_removed() - can no task ever be in a cgroup again?
- * @cg: a cgroup that cannot go away meanwhile, may be %NULL
+ * @cg: a cgroup from gpu_cgroup_get(), may be %NULL
  *
  * Context: Any context.
  * Return: %true after rmdir, or when the controller was disabled for it.
  */
 bool gpu_cgroup_removed(struct gpu_cgroup *cg)
 {
-	return cg && !(READ_ONCE(cg->css.flags) & CSS_ONLINE);
+	return cg && READ_ONCE(cg->removed);
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_removed);
 
 #if IS_ENABLED(CONFIG_DRM_SCHED_CGROUP_KUNIT_TEST)
+static struct gpu_cgroup gpu_mock_root = { .ref = REFCOUNT_INIT(1) };
+
 /**
  * gpu_cgroup_mock() - a cgroup outside of every hierarchy, for unit tests
- * @parent: its parent, may be %NULL
+ * @parent: its parent, %NULL for a root cgroup
  *
- * Return: the cgroup, to be freed with kfree(), or %NULL without memory. Taking
- * references has no effect.
+ * Return: the cgroup with a reference for gpu_cgroup_put(), or %NULL without memory.
  */
 struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
 {
-	struct gpu_cgroup *cg = kzalloc(sizeof(*cg), GFP_KERNEL);
-
-	if (cg) {
-		cg->css.flags = CSS_NO_REF | CSS_ONLINE;
-		cg->css.parent = parent ? &parent->css : NULL;
-	}
-	return cg;
+	return gpu_alloc(parent ?: &gpu_mock_root);
 }
 
 /**
@@ -799,7 +1072,17 @@ struct gpu_cgroup *gpu_cgroup_mock(struct gpu_cgroup *parent)
  */
 void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority)
 {
-	WRITE_ONCE(cg->priority, priority);
+	gpu_priority_set(cg, priority, GPU_PRIORITY_ADMIN);
+}
+
+/**
+ * gpu_cgroup_mock_delegated() - what a write by its owner does
+ * @cg: a cgroup from gpu_cgroup_mock()
+ * @priority: the new value
+ */
+void gpu_cgroup_mock_delegated(struct gpu_cgroup *cg, int priority)
+{
+	gpu_priority_set(cg, priority, GPU_PRIORITY_DELEGATED);
 }
 
 /**
@@ -808,7 +1091,7 @@ void gpu_cgroup_mock_priority(struct gpu_cgroup *cg, int priority)
  */
 void gpu_cgroup_mock_remove(struct gpu_cgroup *cg)
 {
-	cg->css.flags &= ~CSS_ONLINE;
+	WRITE_ONCE(cg->removed, true);
 }
 
 /**
