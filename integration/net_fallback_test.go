@@ -4,21 +4,14 @@ package integration
 
 import (
 	"fmt"
-	"maps"
-	"math/bits"
-	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
@@ -58,7 +51,9 @@ func refuseNetfilterSockets() error {
 	if one := [2]byte{0, 1}; *(*uint16)(unsafe.Pointer(&one)) == 1 {
 		low = 4 // big endian
 	}
-	load := func(at uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at} }
+	load := func(at uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
+	}
 	unless := func(value uint32, skip uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: skip, K: value}
 	}
@@ -152,5 +147,3 @@ func TestNetFallbackHoldsRatesAndClass(t *testing.T) {
 	d.RemoveAll(t)
 	assert.Equal(t, h.leftovers(t), clean)
 }
-
-var _ = []any{maps.Keys[map[int]int], bits.Len, http.StatusOK, netip.Addr{}, regexp.MustCompile, slices.Max[[]int], time.Second}
