@@ -13,9 +13,15 @@ import (
 )
 
 // Of the controller itself: what a priority means where there is one order of all.
-func TestTheUnitTestsOfTheControllerPassed(t *testing.T) {
+func TestTheUnitTestsOfTheControllerPassed(t *testing.T) { kunitPassed(t, "gpu_cgroup") }
+
+// Of who pays for a buffer.
+func TestTheUnitTestsOfChargesPassed(t *testing.T) { kunitPassed(t, "drm_gem_cgroup") }
+
+func kunitPassed(t *testing.T, suite string) {
+	t.Helper()
 	require.KUnit(t)
-	file := filepath.Join(filepath.Dir(filepath.Dir(require.KUnitResults)), "gpu_cgroup/results")
+	file := filepath.Join(filepath.Dir(filepath.Dir(require.KUnitResults)), suite, "results")
 	raw, err := os.ReadFile(file)
 	assert.NilError(t, err)
 	passed := 0
