@@ -7,16 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
@@ -109,6 +113,7 @@ func setupFallback(t *testing.T, args ...string) (netHost, *daemon.Daemon) {
 
 // Rates and class are in force, are changed live, outlive dockerd and leave nothing.
 func TestNetFallbackHoldsRatesAndClass(t *testing.T) {
+	place.OnHost(t)
 	h, d := setupFallback(t)
 	assert.Assert(t, strings.Contains(d.Must(t, "info"), "iptables and tc"), d.Must(t, "info"))
 	d.Must(t, "network", "create", "--ipv6", "--subnet=172.30.8.0/24", "--subnet=fd79::/64", "n")
@@ -146,4 +151,153 @@ func TestNetFallbackHoldsRatesAndClass(t *testing.T) {
 	h.wantFree(t, addr, false)
 	d.RemoveAll(t)
 	assert.Equal(t, h.leftovers(t), clean)
+}
+
+// traces of the fall-back in the kernel: chains, filters, ifbs.
+func (h netHost) fallbackTraces(t *testing.T) (found []string) {
+	t.Helper()
+	for _, cmd := range []string{"iptables-legacy-save -t mangle", "ip6tables-legacy-save -t mangle"} {
+		for line := range strings.Lines(h.Must(t, strings.Fields(cmd)...)) {
+			if strings.Contains(line, "DOCKER-L-") {
+				found = append(found, line)
+			}
+		}
+	}
+	for line := range strings.Lines(h.Must(t, "ip", "-o", "link", "show", "type", "veth")) {
+		dev, _, _ := strings.Cut(strings.Fields(line)[1], "@")
+		if filters := h.Must(t, "tc", "filter", "show", "dev", dev, "ingress"); filters != "" {
+			found = append(found, dev+": "+filters)
+		}
+	}
+	return found
+}
+
+// A source that is not the container's gets no other class: it is dropped.
+func TestNetFallbackDropsForgedAddresses(t *testing.T) {
+	place.OnHost(t)
+	h, d := setupFallback(t)
+	d.Must(t, "network", "create", "--ipv6", "--subnet=172.30.8.0/24", "--subnet=fd79::/64", "n")
+	d.Must(t, "run", "-d", "--name=rich", "--network=n", "--ip=172.30.8.10", "--ip6=fd79::10", "--net-classid=10:3", "busybox", "sleep", "inf")
+	echoAt(t, h.outside, ":7007")
+	ns, v4, v6 := forger(t, d, "n", "--net-classid=10:1", "--ip=172.30.8.9", "--ip6=fd79::9")
+	for i, from := range slices.Concat(v4, v6) {
+		to := outside4 + ":7007"
+		if i >= len(v4) {
+			to = "[" + outside6 + "]:7007"
+		}
+		left := h.leftIn(t, func() { _ = sendFrom(t, ns, from, to) })
+		for class, n := range left {
+			if class != "10:1" && n > 5000 {
+				t.Errorf("from %s: left in class %s: %v", from, class, left)
+			}
+		}
+	}
+	for from, to := range map[string]string{"172.30.8.9": outside4 + ":7007", "fd79::9": "[" + outside6 + "]:7007"} {
+		h.wantIn(t, "from "+from, uplink, "10:1", func() { assert.Check(t, sendFrom(t, ns, from, to)) })
+	}
+}
+
+// What another program takes away is put back: rules are looked at each second, of
+// filters the kernel tells. Rules of others stay.
+func TestNetFallbackPutsBackWhatIsTaken(t *testing.T) {
+	place.OnHost(t)
+	h, d := setupFallback(t)
+	b := runBox(t, h, d, "c1", "--net-classid=10:1", rateFlag(t, "egress", 8))
+	h.Must(t, "iptables", "-t", "mangle", "-A", "POSTROUTING", "-s", "198.51.100.1", "-j", "RETURN")
+	// But for what the kernel numbers, and the mark of one that was replaced.
+	numbers := regexp.MustCompile(` id \d+|flowid \S+|index \d+| \+`)
+	state := func() string { return numbers.ReplaceAllString(strings.Join(h.fallbackTraces(t), ""), "") }
+	before := state()
+	assert.Assert(t, strings.Contains(before, "CLASSIFY"), before)
+	for what, hand := range map[string]func(){
+		"rules flushed":  func() { h.Must(t, "iptables", "-t", "mangle", "-F") },
+		"filters gone":   func() { h.Must(t, "tc", "filter", "del", "dev", b.veth(t), "ingress") },
+		"clsact removed": func() { h.Must(t, "tc", "qdisc", "del", "dev", b.veth(t), "clsact") },
+	} {
+		hand()
+		within(t, 5*time.Second, what, func() error {
+			if now := state(); now != before {
+				return fmt.Errorf("want\n%s\ngot\n%s", before, now)
+			}
+			return nil
+		})
+		assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1", what)
+		h.wantRate(t, b.addr, true, 8)
+		within(t, 5*time.Second, what, func() error {
+			if lost := notInForce(t, d, "c1"); len(lost) != 0 {
+				return fmt.Errorf("not in force: %v", lost)
+			}
+			return nil
+		})
+	}
+}
+
+// The answers of docker-proxy have the class of the container.
+func TestNetFallbackClassifiesTheAnswersOfDockerProxy(t *testing.T) {
+	place.OnHost(t)
+	h, d := setupFallback(t, "--userland-proxy=true", "--userland-proxy-path="+filepath.Join(require.Bin(), "docker-proxy"))
+	d.Must(t, "run", "-d", "--name=c1", "--net-classid=10:1", "-p", "8080:9000", "busybox", "sleep", "inf")
+	d.Must(t, "run", "-d", "--name=c2", "--net-prio="+uplink+":"+strconv.Itoa(prio3), "-p", "[2001:db8::1]:8082:9000", "busybox", "sleep", "inf")
+	d.Must(t, "run", "-d", "--name=free", "-p", "8084:9000", "busybox", "sleep", "inf")
+	for _, name := range []string{"c1", "c2", "free"} {
+		answerAt(t, nsOf(t, d, name), "tcp", ":9000", 0)
+	}
+	h.wantAnswerIn(t, "10:1", "tcp", "[2001:db8::1]:8080") // by the proxy: it has no address of IPv6
+	h.wantAnswerIn(t, "10:1", "tcp", "203.0.113.1:8080")
+	h.wantAnswerIn(t, "10:3", "tcp", "[2001:db8::1]:8082")
+	h.wantAnswerIn(t, classOther, "tcp", "[2001:db8::1]:8084")
+}
+
+// The next kernel has nf_tables: what was there without is replaced. Uninstall knows
+// both.
+func TestNetFallbackIsTakenOverAndRemoved(t *testing.T) {
+	place.OnHost(t)
+	h, d := setupFallback(t)
+	script, err := filepath.Abs("../scripts/host/limits.sh")
+	assert.NilError(t, err)
+	b := runBox(t, h, d, "c1", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16))
+	assert.Assert(t, len(h.fallbackTraces(t)) > 2)
+	held := func() {
+		t.Helper()
+		assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+		h.wantRate(t, b.addr, true, 8)
+		h.wantRate(t, b.addr, false, 16)
+		assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
+	}
+	held()
+	d.Kill(t)
+	h.Must(t, "env", "DOCKERD="+filepath.Join(require.Bin(), "dockerd"), script, "clear")
+	assert.DeepEqual(t, h.fallbackTraces(t), []string(nil))
+	h.wantFree(t, b.addr, true)
+	d.StartAgain(t)
+	held()
+
+	d.Kill(t)
+	d.Use(t, nil)
+	d.StartAgain(t)
+	held()
+	assert.DeepEqual(t, h.fallbackTraces(t), []string(nil))
+	assert.Assert(t, strings.Contains(h.Must(t, "nft", "list", "tables"), "docker-limits-"))
+}
+
+// Two dockerds of one network have chains of their own.
+func TestNetFallbackOfTwoDockerds(t *testing.T) {
+	place.OnHost(t)
+	h, d1 := setupFallback(t)
+	h.Must(t, "ip", "link", "add", "br2", "type", "bridge")
+	h.Must(t, "ip", "addr", "add", "172.31.0.1/16", "dev", "br2")
+	h.Must(t, "ip", "link", "set", "br2", "up")
+	d2, err := daemon.StartWith(withoutNft(t), h.NS, "--live-restore", "--bridge=br2")
+	assert.NilError(t, err)
+	daemon.Until(t, d2)
+	h.Must(t, "iptables", "-I", "DOCKER-USER", "-j", "ACCEPT")
+	runBox(t, h, d1, "c1", "--net-classid=10:1")
+	runBox(t, h, d2, "c2", "--net-classid=10:3")
+	assert.Equal(t, h.classOf(t, d1, "c1", outside4), "10:1")
+	assert.Equal(t, h.classOf(t, d2, "c2", outside4), "10:3")
+	d2.Must(t, "rm", "-f", "c2")
+	assert.Equal(t, h.classOf(t, d1, "c1", outside4), "10:1")
+	d1.Kill(t)
+	d1.StartAgain(t)
+	assert.Equal(t, h.classOf(t, d1, "c1", outside4), "10:1")
 }
