@@ -211,6 +211,7 @@ race: $(PROGRAMS)
 .PHONY: test
 test: $(PROGRAMS) stock previous kernel $(TOOLS)
 	@rm -rf $(B)/results
+	@$(BIN)/tree make linux # check looks at its drivers, also where a kernel was in the cache
 	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
 	-@$(MAKE) unit
 	-@$(MAKE) -j4 vm-v1 vm-v2 integration-host integration-net AT_ONCE=1
