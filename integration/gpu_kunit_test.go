@@ -12,11 +12,13 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Of the controller itself: what a priority means where there is one order of all.
-func TestTheUnitTestsOfTheControllerPassed(t *testing.T) { kunitPassed(t, "gpu_cgroup") }
-
-// Of who pays for a buffer.
-func TestTheUnitTestsOfChargesPassed(t *testing.T) { kunitPassed(t, "drm_gem_cgroup") }
+// The kernel ran its unit tests at boot: who gets the GPU next, what a priority means
+// where there is one order of all, who pays for a buffer.
+func TestTheUnitTestsOfTheKernelPassed(t *testing.T) {
+	for _, suite := range []string{"drm_sched_cgroup", "gpu_cgroup", "drm_gem_cgroup"} {
+		t.Run(suite, func(t *testing.T) { kunitPassed(t, suite) })
+	}
+}
 
 func kunitPassed(t *testing.T, suite string) {
 	t.Helper()
@@ -37,4 +39,5 @@ func kunitPassed(t *testing.T, suite string) {
 	if t.Failed() || passed < 2 {
 		t.Fatalf("%s says:\n%s", file, raw)
 	}
+	t.Logf("%d lines of ok", passed)
 }

@@ -301,24 +301,3 @@ func TestTheLowestPriorityIsServedToo(t *testing.T) {
 	setPriority(t, d, "one", 0)
 	wantShares(t, d, "raised to the same", 0, 0)
 }
-
-// The kernel ran its unit tests at boot.
-func TestTheUnitTestsOfTheKernelPassed(t *testing.T) {
-	require.KUnit(t)
-	raw, err := os.ReadFile(require.KUnitResults)
-	assert.NilError(t, err)
-	passed := 0
-	for line := range strings.Lines(string(raw)) {
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "not ok"), strings.Contains(line, "# SKIP"):
-			t.Error(line)
-		case strings.HasPrefix(line, "ok"):
-			passed++
-		}
-	}
-	if t.Failed() || passed < 2 {
-		t.Fatalf("%s says:\n%s", require.KUnitResults, raw)
-	}
-	t.Logf("%d lines of ok", passed)
-}
