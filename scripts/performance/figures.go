@@ -71,7 +71,7 @@ var figures = []figure{
 	},
 	{
 		id: "net-cost", title: "Packets of others while containers have a class", unit: "ns of CPU a packet", base: "0 with a class", goal: 1.05, goalSide: atMost, format: "%.0f",
-		text: "UDP packets of 64 bytes from a container without a limit to the uplink: the sender's CPU, while so many endpoints have a class. Up to 200 of them are " +
+		text: "UDP packets of 64 bytes from a container without a limit to the uplink: the sender's CPU (of 60 short slices in a row the lower decile, as others on the machine only add), while so many endpoints have a class. Up to 200 of them are " +
 			"containers, the others stand in the kernel's tables alone.",
 	},
 	{
