@@ -437,7 +437,7 @@ func (m *modresources) putBackOne(ctx context.Context, t modresourcesTarget) err
 	}
 	options := container.UpdateOptions{Version: t.version}
 	for _, f := range m.fields {
-		options.Replace = append(options.Replace, f.name)
+		options.Replace = append(options.Replace, f.Name)
 	}
 	for {
 		_, err := m.send(ctx, t, t.old, options)
@@ -496,7 +496,7 @@ func (m *modresources) write(w io.Writer, targets []modresourcesTarget, options 
 		for _, f := range m.fields {
 			changes = append(changes, resourceChange{
 				container: t.name,
-				resource:  f.flag,
+				resource:  f.Flag,
 				old:       f.text(&t.old.Resources),
 				new:       f.text(&m.wanted),
 			})
@@ -531,11 +531,11 @@ func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Flag
 // that the container on the command line has, if it is a single one.
 func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClientProvider, containers *opts.ListOpts) {
 	for _, f := range resourceFields {
-		if !f.updatable {
+		if f.Fixed {
 			continue
 		}
-		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			values := slices.Clone(limitValues[f.flag])
+		_ = cmd.RegisterFlagCompletionFunc(f.Flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			values := slices.Clone(f.CompletionValues())
 			args = slices.Concat(containers.GetSlice(), args)
 			m := &modresources{apiClient: dockerCLI.Client()}
 			// Not the number of args: completion parses the flags twice, and

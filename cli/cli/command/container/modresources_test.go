@@ -289,12 +289,12 @@ func TestUpdateResourceFlags(t *testing.T) {
 		}
 		_, ok := resourceArgs[f.Name]
 		assert.Check(t, ok, "--%s is not tested", f.Name)
-		i := slices.IndexFunc(resourceFields, func(r resourceField) bool { return r.flag == f.Name })
+		i := slices.IndexFunc(resourceFields, func(r resourceField) bool { return r.Flag == f.Name })
 		assert.Assert(t, i >= 0, "--%s is not in resourceFields", f.Name)
-		assert.Check(t, resourceFields[i].updatable, "--%s is not updatable in resourceFields", f.Name)
+		assert.Check(t, !resourceFields[i].Fixed, "--%s is not updatable in resourceFields", f.Name)
 	})
 	for _, f := range resourceFields {
-		assert.Check(t, is.Equal(flags.Lookup(f.flag) != nil, f.updatable), f.name)
+		assert.Check(t, is.Equal(flags.Lookup(f.Flag) != nil, !f.Fixed), f.Name)
 	}
 	assert.Check(t, flags.Lookup("restart") == nil)
 }
@@ -698,7 +698,7 @@ func TestResourceText(t *testing.T) {
 		{field: "NetPriorities", r: container.Resources{NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 5}, {Interface: "eth1", Priority: 6}}}, exp: "eth0:5,eth1:6"},
 		{field: "CpusetCpus", r: container.Resources{CpusetCpus: "0-3"}, exp: "0-3"},
 	} {
-		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.name == tc.field })
+		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.Name == tc.field })
 		assert.Check(t, is.Equal(resourceFields[i].text(&tc.r), tc.exp), tc.field)
 	}
 }
@@ -818,8 +818,8 @@ PidsLimit: 0
 	}
 
 	for _, f := range resourceFields {
-		if f.updatable && f.name != "NanoCpus" {
-			assert.Check(t, is.Contains(stdout, f.name+":"))
+		if !f.Fixed && f.Name != "NanoCpus" {
+			assert.Check(t, is.Contains(stdout, f.Name+":"))
 		}
 	}
 
