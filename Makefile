@@ -180,7 +180,7 @@ unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 
 host_suite = PLACE=host HOST_CGROUPS=$(HOST_CGROUPS) FULL=$(FULL) RUN='$(RUN)' MUST=$(MUST) RECORD=$(PASSES) KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-$(1) -- go test -json -count=1 -timeout=1h $(2) ./integration
 .PHONY: integration integration-host integration-net
-integration integration-host integration-net: $(PROGRAMS) $(STOCK_DOCKER) previous $(BIN)/testsum
+integration integration-host integration-net: $(PROGRAMS) $(STOCK_DOCKER) previous kernel $(BIN)/testsum
 integration:
 	@$(call host_suite,host,-run '$(RUN)')
 # `make test` has those of networks in a process of their own: they mostly wait.
@@ -211,6 +211,7 @@ race: $(PROGRAMS)
 .PHONY: test
 test: $(PROGRAMS) stock previous kernel $(TOOLS)
 	@rm -rf $(B)/results
+	@$(BIN)/tree make linux # check looks at its drivers, also where a kernel was in the cache
 	-@$(BIN)/testsum run --plain check -- $(BIN)/tree check
 	-@$(MAKE) unit
 	-@$(MAKE) -j4 vm-v1 vm-v2 integration-host integration-net AT_ONCE=1

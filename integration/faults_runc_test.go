@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,15 +34,24 @@ func holdState(t *testing.T, path string) (letGo func()) {
 	return func() { _ = dir.Close() }
 }
 
-// waitForRuntime returns the runc that is updating containers.
+// waitForRuntime returns the runc that an update has come to, which waits for who
+// holds the container's state. One of an update before may wait for more beside it.
 func waitForRuntime(t *testing.T, d *daemon.Daemon) int {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if pids := d.Runtimes(); len(pids) == 1 {
-			return pids[0]
+		locks, err := os.ReadFile("/proc/locks")
+		assert.NilError(t, err)
+		for line := range strings.Lines(string(locks)) {
+			f := strings.Fields(line)
+			if len(f) < 6 || f[1] != "->" || f[2] != "FLOCK" {
+				continue
+			}
+			if pid, _ := strconv.Atoi(f[5]); slices.Contains(d.Runtimes(), pid) {
+				return pid
+			}
 		}
 	}
-	t.Fatal("no runc was started")
+	t.Fatal("no runc waits")
 	return 0
 }
 

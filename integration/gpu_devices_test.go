@@ -28,7 +28,7 @@ func wantKept(t *testing.T, card drm.Card, want ...string) {
 func TestGPUDevicesSayWhatTheyKeep(t *testing.T) {
 	require.GPU(t)
 	require.DRM(t)
-	wantKept(t, drm.Of(t, drm.Both), "memory", "priority")
+	wantKept(t, drm.Of(t, drm.Both), "memory", "priority", "tree")
 	wantKept(t, drm.Of(t, drm.MemoryOnly), "memory")
 	wantKept(t, drm.Of(t, drm.DisplayOnly), "memory")
 	assert.Equal(t, drm.Of(t, drm.Both).Render, require.FirstRender)
@@ -44,7 +44,7 @@ func TestGPUDevicesPromiseNothingForAModuleFromOutside(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Assert(t, strings.Contains(string(taint), "O"), "%s", taint)
 	wantKept(t, card, "out-of-tree")
-	wantKept(t, drm.Of(t, drm.Both), "memory", "priority")
+	wantKept(t, drm.Of(t, drm.Both), "memory", "priority", "tree")
 
 	// And it is gone with its device.
 	assert.NilError(t, drm.UnbindOutOfTree())

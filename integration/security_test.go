@@ -185,3 +185,30 @@ func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
 	end(user)
 	maker.WantSoon(t, "gpu.memory.current", "0", soon)
 }
+
+// A container that owns its cgroup may divide what it has among cgroups of its own; its
+// priority it cannot change where the kernel keeps it from writing to the root of a
+// namespace. On v1 nothing does, so there the two are refused together.
+func TestGPUPriorityWithWritableCgroups(t *testing.T) {
+	require.GPU(t)
+	require.DRM(t)
+	d := setup(t)
+	args := []string{"run", "-d", "--name=box", "--device=" + require.FirstRender, "--gpu-priority=-200", "--security-opt=writable-cgroups=true", "busybox", "sleep", "600"}
+	if require.Has("v1") {
+		r := d.Docker(t, args...)
+		assert.Assert(t, r.Code != 0)
+		for _, want := range []string{"--gpu-priority=-200", "writable-cgroups", "cgroup v2"} {
+			assert.Assert(t, strings.Contains(r.Stderr, want), r.Stderr)
+		}
+		d.Must(t, "run", "-d", "--name=box", "--security-opt=writable-cgroups=true", "--device="+require.FirstRender, "busybox", "sleep", "600")
+		r = d.Docker(t, "update", "--gpu-priority=5", "box")
+		assert.Assert(t, r.Code != 0 && strings.Contains(r.Stderr, "writable-cgroups"), r.Stderr)
+		return
+	}
+	d.Must(t, args...)
+	d.Must(t, "exec", "box", "mkdir", "/sys/fs/cgroup/child")
+	d.Docker(t, "exec", "box", "sh", "-c", raise)
+	got, err := d.Cgroup(t, "box").Read("gpu.priority")
+	assert.NilError(t, err)
+	assert.Equal(t, got, "-200")
+}

@@ -22,6 +22,7 @@ packages=(
 	btrfs-progs                           # tests of a data-root and of disks on btrfs
 	qemu-system-x86                       # the VM
 	ca-certificates                       # fetching Go modules
+	coccinelle                            # make check: what kernel drivers do when they are told no
 )
 
 new_enough() { # new_enough GO

@@ -57,8 +57,9 @@ func (daemon *Daemon) gpuDeviceHost() gpudevice.Host {
 	return gpudevice.New(daemon.RawSysInfo().GPUDevicesFile)
 }
 
-func gpuWants(limits containertypes.Resources) gpudevice.Wants {
+func gpuWants(limits containertypes.Resources, owner string) gpudevice.Wants {
 	return gpudevice.Wants{
+		Owner:    owner,
 		Memory:   gpuFlags(containertypes.Resources{GPUMemory: limits.GPUMemory}),
 		Priority: gpuFlags(containertypes.Resources{GPUPriority: limits.GPUPriority}),
 	}
@@ -208,9 +209,46 @@ func specRule(r specs.LinuxDeviceCgroup) string {
 	return fmt.Sprintf("%s %s:%s %s", kind, number(r.Major), number(r.Minor), access)
 }
 
-// judgeGPUs asks for each GPU of a set whether it keeps the limits.
-func (daemon *Daemon) judgeGPUs(set gpudevice.Set, limits containertypes.Resources) ([]string, error) {
-	return daemon.gpuDeviceHost().Judge(set, gpuWants(limits))
+// judgeGPUs asks for each GPU of a set whether it keeps the limits of a container with
+// this hostConfig.
+func (daemon *Daemon) judgeGPUs(set gpudevice.Set, hostConfig *containertypes.HostConfig, limits containertypes.Resources) ([]string, error) {
+	owner := daemon.cgroupOwner(hostConfig)
+	if owner != "" && limits.GPUPriority != nil && !daemon.RawSysInfo().CgroupUnified {
+		return nil, fmt.Errorf("%s cannot be enforced: with %s the container can write its own gpu.priority on cgroup v1; leave out one of the two, or use cgroup v2",
+			gpuFlags(containertypes.Resources{GPUPriority: limits.GPUPriority}), owner)
+	}
+	return daemon.gpuDeviceHost().Judge(set, gpuWants(limits, owner))
+}
+
+// cgroupOwner is what gives a container's root its cgroup, "" if nothing does; see
+// withMounts and, for user namespaces, OwnerUID in runc, which only the systemd driver
+// heeds. A container with --privileged may do to the host what it likes.
+func (daemon *Daemon) cgroupOwner(hostConfig *containertypes.HostConfig) string {
+	if hostConfig.Privileged {
+		return ""
+	}
+	writable := false
+	for _, opt := range hostConfig.SecurityOpt { // not parseSecurityOpt, which reserves labels of SELinux
+		sep := ":"
+		if strings.Contains(opt, "=") {
+			sep = "="
+		}
+		name, value, ok := strings.Cut(opt, sep)
+		if name == "writable-cgroups" {
+			writable, _ = strconv.ParseBool(value)
+			writable = writable || !ok
+		}
+	}
+	if writable {
+		return "--security-opt writable-cgroups"
+	}
+	if daemon.idMapping.UIDMaps == nil || !daemon.RawSysInfo().CgroupUnified {
+		return ""
+	}
+	if hostConfig.UsernsMode.IsHost() || UsingSystemd(&daemon.config().Config) {
+		return "--userns-remap"
+	}
+	return ""
 }
 
 // verifyGPUDevices refuses a new container whose GPUs do not keep its limits, as far
@@ -219,7 +257,7 @@ func (daemon *Daemon) verifyGPUDevices(daemonCfg *configStore, config *container
 	if hostConfig == nil || config == nil || !namesGPU(gpuLimits(hostConfig.Resources)) {
 		return nil
 	}
-	_, err := daemon.judgeGPUs(gpusAskedFor(daemonCfg, config.Env, hostConfig), gpuLimits(hostConfig.Resources))
+	_, err := daemon.judgeGPUs(gpusAskedFor(daemonCfg, config.Env, hostConfig), hostConfig, gpuLimits(hostConfig.Resources))
 	return err
 }
 
@@ -230,7 +268,7 @@ func (daemon *Daemon) gpuWarnings(ctr *container.Container) []string {
 	if !namesGPU(limits) || len(ctr.HostConfig.DeviceRequests) > 0 {
 		return nil
 	}
-	warnings, _ := daemon.judgeGPUs(gpusAskedFor(daemon.config(), ctr.Config.Env, ctr.HostConfig), limits)
+	warnings, _ := daemon.judgeGPUs(gpusAskedFor(daemon.config(), ctr.Config.Env, ctr.HostConfig), ctr.HostConfig, limits)
 	return warnings
 }
 
@@ -244,7 +282,7 @@ func withGPUDevices(daemon *Daemon, daemonCfg *configStore, c *container.Contain
 		}
 		set := gpusAskedFor(daemonCfg, c.Config.Env, c.HostConfig)
 		set.Add(gpusOfSpec(s))
-		_, err := daemon.judgeGPUs(set, limits)
+		_, err := daemon.judgeGPUs(set, c.HostConfig, limits)
 		if err != nil {
 			return errdefs.InvalidParameter(err)
 		}
@@ -276,7 +314,7 @@ func (daemon *Daemon) startGPU(ctx context.Context, ctr *container.Container, ts
 	if err != nil {
 		return errdefs.System(fmt.Errorf("%s cannot be enforced: it cannot be told which GPUs the container gets: %w", gpuFlags(limits), err))
 	}
-	warnings, err := daemon.judgeGPUs(set, limits)
+	warnings, err := daemon.judgeGPUs(set, ctr.HostConfig, limits)
 	if err != nil {
 		return errdefs.InvalidParameter(err)
 	}
@@ -433,7 +471,7 @@ func (daemon *Daemon) judgeGPUUpdate(ctr *container.Container, pid int, limits c
 	} else if len(ctr.HostConfig.DeviceRequests) > 0 && len(set.Nodes)+len(set.Requests) == 0 {
 		return nil, nil // its start looks again, where the nodes are known
 	}
-	return daemon.judgeGPUs(set, limits)
+	return daemon.judgeGPUs(set, ctr.HostConfig, limits)
 }
 
 // gpusKept names the GPUs of this host that keep a limit.

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/daemon/config"
 	"github.com/docker/docker/daemon/gpudevice"
 	"github.com/docker/docker/daemon/internal/capabilities"
+	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
@@ -213,4 +214,57 @@ func TestGPUBundle(t *testing.T) {
 	spec, err := bundleSpec("0123456789abcdef", pid)
 	assert.NilError(t, err)
 	assert.Equal(t, spec.Hostname, "box")
+}
+
+func TestGPUPriorityOfAContainerThatOwnsItsCgroup(t *testing.T) {
+	remap := user.IdentityMapping{UIDMaps: []user.IDMap{{ID: 0, ParentID: 100000, Count: 65536}}}
+	systemd := config.Config{}
+	systemd.ExecOptions = []string{"native.cgroupdriver=systemd"}
+	cgroupfs := config.Config{}
+	cgroupfs.ExecOptions = []string{"native.cgroupdriver=cgroupfs"}
+	opt := func(o string) containertypes.HostConfig { return containertypes.HostConfig{SecurityOpt: []string{o}} }
+	for _, tc := range []struct {
+		doc    string
+		remap  bool
+		config config.Config
+		host   containertypes.HostConfig
+		v1, v2 string
+	}{
+		{doc: "default", config: systemd},
+		{doc: "writable", config: cgroupfs, host: opt("writable-cgroups"), v1: "--security-opt writable-cgroups", v2: "--security-opt writable-cgroups"},
+		{doc: "writable=true", config: systemd, host: opt("writable-cgroups=true"), v1: "--security-opt writable-cgroups", v2: "--security-opt writable-cgroups"},
+		{doc: "writable:1", config: systemd, host: opt("writable-cgroups:1"), v1: "--security-opt writable-cgroups", v2: "--security-opt writable-cgroups"},
+		{doc: "writable=false", config: systemd, host: opt("writable-cgroups=false")},
+		{doc: "another option", config: systemd, host: opt("no-new-privileges")},
+		{doc: "userns-remap, systemd", remap: true, config: systemd, v2: "--userns-remap"},
+		{doc: "userns-remap, cgroupfs", remap: true, config: cgroupfs},
+		{doc: "userns-remap, but not this one", remap: true, config: cgroupfs, host: containertypes.HostConfig{UsernsMode: "host"}, v2: "--userns-remap"},
+		{doc: "privileged", remap: true, config: systemd, host: containertypes.HostConfig{Privileged: true, UsernsMode: "host"}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			for unified, want := range map[bool]string{false: tc.v1, true: tc.v2} {
+				d, cfg, _, kept := gpuNodes(t)
+				cfg.Config = tc.config
+				d.sysInfo.CgroupUnified = unified
+				if tc.remap {
+					d.idMapping = remap
+				}
+				assert.Check(t, is.Equal(d.cgroupOwner(&tc.host), want), "unified: %t", unified)
+
+				if tc.host.Privileged {
+					continue // it gets GPUs that know no priority as well
+				}
+				priority := int64(5)
+				tc.host.Devices = devices(kept)
+				tc.host.GPUPriority = &priority
+				err := d.verifyGPUDevices(cfg, &containertypes.Config{}, &tc.host)
+				if want == "" {
+					assert.Check(t, err)
+				} else {
+					assert.Check(t, is.ErrorContains(err, "--gpu-priority=5 cannot be enforced"))
+					assert.Check(t, is.ErrorContains(err, want))
+				}
+			}
+		})
+	}
 }

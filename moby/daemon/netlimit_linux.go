@@ -304,9 +304,13 @@ func forwardWarnings(hostConfig *containertypes.HostConfig) (warnings []string) 
 	if hostConfig.NetworkMode.IsHost() || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
 		return nil
 	}
+	refused := `is refused with ICMP "administratively prohibited"`
+	if netProber.Probe().WithoutNft() {
+		refused = "is dropped without an answer (the kernel has no nf_tables)"
+	}
 	for _, name := range slices.Sorted(maps.Keys(hostConfig.Sysctls)) {
 		if value := hostConfig.Sysctls[name]; value == "1" && (strings.HasSuffix(name, ".forwarding") || name == "net.ipv4.ip_forward") {
-			warnings = append(warnings, fmt.Sprintf("%s: a container with %s may send only from its own addresses: what it forwards for others without NAT is refused with ICMP \"administratively prohibited\"; limit the senders instead", name, limitFlags(limits)))
+			warnings = append(warnings, fmt.Sprintf("%s: a container with %s may send only from its own addresses: what it forwards for others without NAT %s; limit the senders instead", name, limitFlags(limits), refused))
 		}
 	}
 	return warnings
@@ -687,7 +691,11 @@ func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
 	var backends []string
 	onBridge, onHost := obstacle("bridge", byClass), obstacle("host", byClass)
 	if onBridge == nil {
-		backends = append(backends, "nftables (bridge networks)")
+		backend := netProber.Probe().Backend
+		if daemon.net.limiter != nil {
+			backend = daemon.net.limiter.Backend()
+		}
+		backends = append(backends, backend+" (bridge networks)")
 	}
 	switch {
 	case onHost != nil:

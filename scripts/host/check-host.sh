@@ -261,9 +261,11 @@ else
 fi
 # What dockerd itself tries out before it takes one of these (docker info shows it).
 rates="--net-egress-rate, --net-ingress-rate"
-if all NET_SCHED NET_SCH_TBF IFB NF_TABLES NF_TABLES_NETDEV NFT_FWD_NETDEV; then works "$rates"; else fails "$rates" "$missing"; fi
+if all NET_SCHED NET_SCH_TBF IFB NF_TABLES NF_TABLES_NETDEV NFT_FWD_NETDEV ||
+	{ ! all NF_TABLES && all NET_SCHED NET_SCH_TBF IFB NET_SCH_INGRESS NET_CLS_BPF NET_CLS_U32 NET_ACT_MIRRED; }; then works "$rates"; else fails "$rates" "$missing"; fi
 class="--net-classid, --net-prio on bridge networks"
-if all NF_TABLES NF_TABLES_INET NF_TABLES_BRIDGE NF_TABLES_NETDEV NFT_REJECT_NETDEV; then works "$class"; else fails "$class" "$missing"; fi
+if all NF_TABLES NF_TABLES_INET NF_TABLES_BRIDGE NF_TABLES_NETDEV NFT_REJECT_NETDEV ||
+	{ ! all NF_TABLES && all NET_SCH_INGRESS NET_CLS_BPF IP_NF_MANGLE NETFILTER_XT_TARGET_CLASSIFY; }; then works "$class"; else fails "$class" "$missing"; fi
 if [ "$mode" = v2 ]; then
 	class="--net-classid, --net-prio with --network=host"
 	if all BPF_SYSCALL CGROUP_BPF; then works "$class"; else fails "$class" "$missing"; fi

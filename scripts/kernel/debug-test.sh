@@ -36,6 +36,9 @@ v2() { mount -t cgroup2 -o nsdelegate none /sys/fs/cgroup; }
 case $gpumode in
 v1 | v2)
 	$gpumode || exit 9
+	# Nobody has asked for a buffer yet, but each card has one for the console.
+	used=$(cat /sys/fs/cgroup/gpu.memory.current /sys/fs/cgroup/gpu/gpu.usage_in_bytes 2>/dev/null)
+	[ "$used" = 0 ] || fail "$used bytes are charged after the boot"
 	# Not ours: what the boot has left.
 	if [ -f $leaks ]; then echo scan > $leaks; echo clear > $leaks; fi
 	test_gpu -f -n $operations || code=1

@@ -224,7 +224,7 @@ func (p *project) checkLicense() error {
 				return fs.SkipDir
 			}
 			switch filepath.Ext(name) {
-			case ".go", ".c", ".h", ".S", ".sh", ".rst":
+			case ".go", ".c", ".h", ".S", ".sh", ".rst", ".cocci":
 			default:
 				return nil
 			}
@@ -330,6 +330,7 @@ func (p *project) run(name string, args ...string) (string, error) {
 func (p *project) checkAll(out io.Writer) error {
 	c := &checker{p: p, out: out}
 	c.checkTrees()
+	c.checkDrivers()
 	c.proof("patches/README.md has a row for each patch and no other", p.checkLedger())
 	c.proof("gofmt", p.checkGofmt())
 	c.proof("SPDX line in each source of ours", p.checkLicense())
@@ -346,6 +347,10 @@ func (p *project) checkAll(out io.Writer) error {
 		_, err = p.run("go", "mod", "tidy", "-diff")
 		c.proof("go.mod and go.sum are tidy and hold the pins", err)
 	}
+	return c.result()
+}
+
+func (c *checker) result() error {
 	if c.failed > 0 {
 		return fmt.Errorf("%s failed", plural(c.failed, "proof"))
 	}

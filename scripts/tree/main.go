@@ -131,6 +131,16 @@ func newCommand() *cobra.Command {
 			return p.checkAll(cmd.OutOrStdout())
 		}),
 	}
+	driversCmd := &cobra.Command{
+		Use:   "drivers",
+		Short: "Of check, what is about drivers that are told no",
+		Args:  cobra.NoArgs,
+		RunE: with(false, func(cmd *cobra.Command, p *project, _ []string) error {
+			c := &checker{p: p, out: cmd.OutOrStdout()}
+			c.checkDrivers()
+			return c.result()
+		}),
+	}
 	digestCmd := &cobra.Command{
 		Use:   "digest TREE...",
 		Short: "Print one hash of all that determines the trees and those they use, unsaved edits included",
@@ -230,6 +240,6 @@ is written, and other modules or a folder can be priced too:
 	}
 	rebaseCmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only print the table")
 	rebaseCmd.Flags().StringToStringVar(&moved, "moved", nil, "OLD=NEW: upstream renamed a file we hook")
-	root.AddCommand(exportCmd, rebaseCmd, makeCmd, refreshCmd, hookCmd, checkCmd, digestCmd, statusCmd, statsCmd)
+	root.AddCommand(exportCmd, rebaseCmd, makeCmd, refreshCmd, hookCmd, checkCmd, driversCmd, digestCmd, statusCmd, statsCmd)
 	return root
 }

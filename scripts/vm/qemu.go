@@ -170,8 +170,10 @@ func (m *machine) args(accel string) []string {
 		"-drive", "file=" + m.job + ",if=none,id=job,format=raw,readonly=on",
 		"-device", "virtio-blk-pci,drive=job",
 		"-device", "virtio-rng-pci",
-		// A card whose driver backs its buffers itself (TTM), unlike vgem and vkms.
+		// Cards whose drivers back their buffers themselves (TTM), unlike vgem and
+		// vkms; qxl has video memory to be pushed out of, and several heads.
 		"-device", "bochs-display",
+		"-device", "qxl",
 		"-chardev", "file,id=console,path=/dev/fd/3",
 		"-serial", "chardev:console",
 		"-chardev", "stdio,id=results,signal=off",

@@ -39,6 +39,7 @@ type options struct {
 	run      time.Duration
 	depth    uint32
 	files    int
+	opened   int
 	interval time.Duration
 }
 
@@ -56,6 +57,7 @@ func main() {
 	f.DurationVar(&o.run, "run", 2*time.Millisecond, "time a job takes, 1µs to 1s")
 	f.Uint32Var(&o.depth, "depth", 256, "unfinished jobs per file, 1 to 1024")
 	f.IntVar(&o.files, "files", 1, "how often to open the node; each file competes on its own")
+	f.IntVar(&o.opened, "opened", 0, "take so many files that whoever started this has opened, from 3 on, instead of --files")
 	f.DurationVar(&o.interval, "interval", 200*time.Millisecond, "time between two lines")
 	if err := cmd.Execute(); err != nil {
 		os.Exit(1)
@@ -66,12 +68,17 @@ func main() {
 func (o options) load(out io.Writer) error {
 	failed := make(chan error)
 	var fds []int
-	for range o.files {
+	for i := range o.opened {
+		fds = append(fds, 3+i)
+	}
+	for len(fds) < o.files {
 		fd, err := unix.Open(o.node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", o.node, err)
 		}
 		fds = append(fds, fd)
+	}
+	for _, fd := range fds {
 		go func() {
 			args := submitArgs{uint32(o.run.Microseconds()), o.depth}
 			for {

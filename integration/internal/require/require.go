@@ -56,6 +56,7 @@ var features = map[string]func() error{
 	"net-cgroups":    netCgroups,
 	"firewalld":      firewalld,
 	"immutable":      immutable,
+	"kernel":         kernel,
 	"no-net-cgroups": noNetCgroups,
 	"dist":           dist,
 }
@@ -63,7 +64,7 @@ var features = map[string]func() error{
 // mustOf are the features of each place of `make test`, see package place.
 var mustOf = map[string]string{
 	"":         "", // a developer's own run
-	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable",
+	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable,kernel",
 	place.VMV1: inVMs + ",v1,net-cgroups",
 	place.VMV2: inVMs + ",v2",
 }
@@ -179,6 +180,21 @@ func Engine(t testing.TB) { t.Helper(); need(t, "engine") }
 // KUnit: a kernel that ran the unit tests of the scheduler at boot.
 func KUnit(t testing.TB) { t.Helper(); need(t, "kunit") }
 
+// Kernel: the kernel of make kernel, with its selftest, and what boots it.
+func Kernel(t testing.TB) { t.Helper(); need(t, "kernel") }
+
+// KernelDir is where make kernel puts it.
+func KernelDir() string { return filepath.Join(Repository(), ".build", "kernel") }
+
+func kernel() error {
+	for _, file := range []string{"bzImage", "test_gpu"} {
+		if _, err := os.Stat(filepath.Join(KernelDir(), file)); err != nil {
+			return missingf("%v: run make kernel", err)
+		}
+	}
+	return programs("qemu-system-x86_64", "busybox")
+}
+
 // Debian: root rights, the binaries of Bin, and the Debian of make debian-root
 // to install them in.
 func Debian(t testing.TB) { t.Helper(); need(t, "root", "binaries", "debian") }
@@ -256,10 +272,18 @@ func Bin() string {
 	if dir := os.Getenv("GPU_CGROUP_BIN"); dir != "" {
 		return dir
 	}
+	if dir := Repository(); dir != "" {
+		return filepath.Join(dir, ".build", "bin")
+	}
+	return ""
+}
+
+// Repository is the one around the working directory, "" if there is none.
+func Repository() string {
 	dir, _ := os.Getwd()
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, ".build", "bin")
+			return dir
 		}
 	}
 	return ""

@@ -80,6 +80,7 @@ struct gpu_cgroup *gpu_cgroup_parent(struct gpu_cgroup *cg);
 int gpu_cgroup_priority(struct gpu_cgroup *cg);
 unsigned int gpu_cgroup_priority_changes(void);
 int gpu_cgroup_effective(struct gpu_cgroup *cg);
+int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min, int max);
 bool gpu_cgroup_removed(struct gpu_cgroup *cg);
 
 void gpu_cgroup_register_device(struct gpu_cgroup_device *device);
@@ -127,9 +128,10 @@ static inline void gpu_cgroup_put(struct gpu_cgroup *cg)
 {
 }
 
-static inline int gpu_cgroup_effective(struct gpu_cgroup *cg)
+static inline int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min,
+				   int max)
 {
-	return 0;
+	return priority;
 }
 
 static inline void gpu_cgroup_register_device(struct gpu_cgroup_device *device)

@@ -54,13 +54,15 @@
 #include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/nsproxy.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/user_namespace.h>
+
+#include "cgroup-internal.h"
 
 #define GPU_PRIORITY_MIN	(-1024)
 #define GPU_PRIORITY_MAX	1024
@@ -75,6 +77,15 @@ enum gpu_priority_source {
 	GPU_PRIORITY_DEFAULT,	/* never written */
 	GPU_PRIORITY_ADMIN,
 	GPU_PRIORITY_DELEGATED,	/* by somebody who only owns the cgroup */
+};
+
+/*
+ * As written, and by whom: one word, or else two writers at once could leave the
+ * value of the one under the name of the other.
+ */
+struct gpu_priority {
+	s16	value;
+	u16	source;		/* enum gpu_priority_source */
 };
 
 /*
@@ -96,9 +107,7 @@ struct gpu_cgroup {
 	atomic_long_t			max_events_local;
 	atomic_long_t			max_events;
 
-	/* As written, and by whom; see gpu_cgroup_effective(). */
-	int				priority;
-	enum gpu_priority_source	source;
+	struct gpu_priority		priority;
 };
 
 /* What the cgroup core knows. */
@@ -199,8 +208,8 @@ static bool gpu_charge(struct gpu_cgroup *cg, u64 bytes)
 
 	/*
 	 * The limit may have been lowered since it was read. A success of cmpxchg is
-	 * a full barrier, and gpu_limit_write() has one behind its store: a charge
-	 * that comes after the write sees the new limit here, at the latest.
+	 * a full barrier, and gpu_limit_write() has one behind its store: either this
+	 * sees the new limit, or whoever reads usage after the write sees the charge.
 	 */
 	if (gpu_fits(cg, usage, bytes))
 		return true;
@@ -363,18 +372,21 @@ EXPORT_SYMBOL_GPL(gpu_cgroup_uncharge);
 static s64 gpu_priority_read(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
 {
-	return READ_ONCE(css_gpu(css)->priority);
+	return READ_ONCE(css_gpu(css)->priority).value;
 }
 
 /*
  * Is this an administrator of the machine, or somebody to whom a part of the tree
  * was given? A container may own its cgroup, and its root may even have every
- * capability, but not in the first namespaces.
+ * capability, but not in the first namespaces. As for other files of cgroups, who
+ * opened it counts: a privileged program may be made to write to what it was given.
  */
-static enum gpu_priority_source gpu_priority_writer(void)
+static enum gpu_priority_source gpu_priority_writer(struct kernfs_open_file *of)
 {
-	if (capable(CAP_SYS_NICE) &&
-	    current->nsproxy->cgroup_ns == &init_cgroup_ns)
+	struct cgroup_file_ctx *ctx = of->priv;
+
+	if (file_ns_capable(of->file, &init_user_ns, CAP_SYS_NICE) &&
+	    ctx->ns == &init_cgroup_ns)
 		return GPU_PRIORITY_ADMIN;
 	return GPU_PRIORITY_DELEGATED;
 }
@@ -384,8 +396,9 @@ static atomic_t gpu_priority_changes = ATOMIC_INIT(0);
 static void gpu_priority_set(struct gpu_cgroup *cg, int priority,
 			     enum gpu_priority_source source)
 {
-	WRITE_ONCE(cg->priority, priority);
-	WRITE_ONCE(cg->source, source);
+	struct gpu_priority written = { .value = priority, .source = source };
+
+	WRITE_ONCE(cg->priority, written);
 	/* Who sees the new number sees the new priority. */
 	atomic_inc_return_release(&gpu_priority_changes);
 }
@@ -402,7 +415,7 @@ static ssize_t gpu_priority_write(struct kernfs_open_file *of, char *buf,
 	if (priority < GPU_PRIORITY_MIN || priority > GPU_PRIORITY_MAX)
 		return -ERANGE;
 
-	gpu_priority_set(css_gpu(of_css(of)), priority, gpu_priority_writer());
+	gpu_priority_set(css_gpu(of_css(of)), priority, gpu_priority_writer(of));
 	return nbytes;
 }
 
@@ -711,7 +724,8 @@ static void gpu_device_show(struct seq_file *sf,
 		if (device->memory)
 			seq_puts(sf, " memory");
 		if (gpu_device_is_scheduled(device))
-			seq_puts(sf, " priority");
+			/* Siblings by weight, or clamped: see "tree" in cgroup-gpu.rst. */
+			seq_puts(sf, " priority tree");
 	}
 	seq_putc(sf, '\n');
 }
@@ -934,7 +948,7 @@ EXPORT_SYMBOL_GPL(gpu_cgroup_parent);
  */
 int gpu_cgroup_priority(struct gpu_cgroup *cg)
 {
-	return cg ? READ_ONCE(cg->priority) : 0;
+	return cg ? READ_ONCE(cg->priority).value : 0;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_priority);
 
@@ -949,6 +963,30 @@ unsigned int gpu_cgroup_priority_changes(void)
 	return atomic_read_acquire(&gpu_priority_changes);
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_priority_changes);
+
+/* Returns whether the cgroup or any above it was written, which @effective is of. */
+static bool gpu_effective(struct gpu_cgroup *cg, int *effective)
+{
+	bool written = false;
+	bool capped = false;	/* nor may it rise above what is above */
+
+	*effective = 0;
+	for (; cg && cg->parent; cg = cg->parent) {
+		struct gpu_priority own = READ_ONCE(cg->priority);
+
+		if (own.source == GPU_PRIORITY_DEFAULT)
+			continue;
+		*effective = written ? min_t(int, *effective, own.value) :
+				       own.value;
+		written = true;
+		capped = own.source == GPU_PRIORITY_DELEGATED;
+	}
+
+	/* The topmost that was written is below cgroups of the default. */
+	if (capped)
+		*effective = min(*effective, 0);
+	return written;
+}
 
 /**
  * gpu_cgroup_effective() - priority of a cgroup in an order of all
@@ -968,25 +1006,37 @@ EXPORT_SYMBOL_GPL(gpu_cgroup_priority_changes);
  */
 int gpu_cgroup_effective(struct gpu_cgroup *cg)
 {
-	int priority = 0;
-	bool known = false;	/* some cgroup on the way so far was written */
-	bool capped = false;	/* nor may it rise above what is above */
+	int effective;
 
-	for (; cg && cg->parent; cg = cg->parent) {
-		enum gpu_priority_source source = READ_ONCE(cg->source);
-
-		if (source == GPU_PRIORITY_DEFAULT)
-			continue;
-		priority = known ? min(priority, READ_ONCE(cg->priority)) :
-				   READ_ONCE(cg->priority);
-		known = true;
-		capped = source == GPU_PRIORITY_DELEGATED;
-	}
-
-	/* The topmost that was written is below cgroups of the default. */
-	return capped ? min(priority, 0) : priority;
+	gpu_effective(cg, &effective);
+	return effective;
 }
 EXPORT_SYMBOL_GPL(gpu_cgroup_effective);
+
+/**
+ * gpu_cgroup_order() - place of a context in an order of all
+ * @cg: the context's cgroup from gpu_cgroup_get(), may be %NULL
+ * @priority: what the context asks for itself, 0 default
+ * @min: first value of the order
+ * @max: last value of the order
+ *
+ * For the same schedulers. The context's own priority orders the contexts of a
+ * cgroup, and gpu_cgroup_effective() moves them all. Where a priority of a cgroup
+ * was written, a context cannot rise above it: it may be in a container that has
+ * the capability to ask for more, but not to get more than the container.
+ *
+ * Context: Any context.
+ * Return: @min to @max.
+ */
+int gpu_cgroup_order(struct gpu_cgroup *cg, int priority, int min, int max)
+{
+	int effective;
+
+	if (gpu_effective(cg, &effective))
+		priority = min(priority, 0) + effective;
+	return clamp(priority, min, max);
+}
+EXPORT_SYMBOL_GPL(gpu_cgroup_order);
 
 /**
  * gpu_cgroup_removed() - can no task ever be in a cgroup again?

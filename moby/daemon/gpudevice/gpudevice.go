@@ -78,7 +78,13 @@ func (s *Set) Add(more Set) {
 func (s Set) Empty() bool { return len(s.Nodes)+len(s.Rules)+len(s.Requests) == 0 }
 
 // Wants are limits, each as flag=value; "" is one that is not asked for.
-type Wants struct{ Memory, Priority string }
+type Wants struct {
+	Memory, Priority string
+	// Owner is what lets the container make cgroups below its own, "" if nothing
+	// does. Where the time of a GPU is not divided down the tree of cgroups it could
+	// take any share so.
+	Owner string
+}
 
 // Host is where to look. The zero value is no host: use [New].
 type Host struct {
@@ -110,6 +116,7 @@ type Controller struct {
 	Device string // BUS:NAME, or a folder of sysfs; "-" for AMD's compute node, which is for all its GPUs
 
 	Memory, Priority bool
+	Tree             bool // priorities are among siblings: a container's cgroups share what it has
 	OutOfTree        bool
 	// MemoryNone is a GPU without memory of its own: there is nothing to limit.
 	MemoryNone bool
@@ -180,6 +187,8 @@ func parse(text []byte) ([]*Controller, error) {
 				c.Memory = true
 			case "priority":
 				c.Priority = true
+			case "tree":
+				c.Tree = true
 			case "out-of-tree":
 				c.OutOfTree = true
 			}
@@ -194,7 +203,7 @@ func parse(text []byte) ([]*Controller, error) {
 func join(all []*Controller, c *Controller, n Number) []*Controller {
 	if i := slices.IndexFunc(all, func(a *Controller) bool { return a.Device == c.Device && a.Driver == c.Driver }); i >= 0 && c.Device != "-" {
 		a := all[i]
-		a.Memory, a.Priority, a.OutOfTree = a.Memory && c.Memory, a.Priority && c.Priority, a.OutOfTree || c.OutOfTree
+		a.Memory, a.Priority, a.Tree, a.OutOfTree = a.Memory && c.Memory, a.Priority && c.Priority, a.Tree && c.Tree, a.OutOfTree || c.OutOfTree
 		a.nodes = append(a.nodes, n)
 		return all
 	}
@@ -362,7 +371,7 @@ func (sub subject) what() string { return sub.how + sub.name }
 // Judge says why limits cannot be enforced on what a container gets; without an
 // error it says what they do not limit there. Every GPU has to keep every limit.
 func (h Host) Judge(s Set, w Wants) (warnings []string, _ error) {
-	if w == (Wants{}) {
+	if w.Memory == "" && w.Priority == "" {
 		return nil, nil
 	}
 	s = h.GPUs(s)
@@ -379,7 +388,7 @@ func (h Host) Judge(s Set, w Wants) (warnings []string, _ error) {
 			continue
 		}
 		gpus++
-		memory, priority := kept(sub)
+		memory, priority := kept(sub, w.Owner)
 		if sub.Controller != nil && sub.MemoryNone && w.Memory != "" && !sub.OutOfTree {
 			warnings = append(warnings, fmt.Sprintf("%s limits nothing of %s, which has no memory of its own.", w.Memory, sub.name))
 			memory = ""
@@ -421,14 +430,15 @@ func (sub subject) displayWarning(w Wants) []string {
 	if !sub.Priority {
 		not.Priority = w.Priority
 	}
-	if not == (Wants{}) {
+	if not.flags() == "" {
 		return nil
 	}
 	return []string{fmt.Sprintf("%s does not limit %s, a display without a GPU.", not.flags(), sub.name)}
 }
 
-// kept says why memory and priority of a GPU are not limited, "" where they are.
-func kept(sub subject) (memory, priority string) {
+// kept says why memory and priority of a GPU are not limited, "" where they are. owner
+// is that of [Wants].
+func kept(sub subject, owner string) (memory, priority string) {
 	switch c := sub.Controller; {
 	case sub.nvidia:
 		return sub.what() + ", whose memory NVIDIA's driver does not charge to the gpu controller; leave out the GPU or the limit",
@@ -443,7 +453,10 @@ func kept(sub subject) (memory, priority string) {
 		if !c.Memory {
 			memory = sub.what() + ", whose driver does not charge its memory to the gpu controller; leave out the device or the limit"
 		}
-		if !c.Priority {
+		switch {
+		case c.Priority && !c.Tree && owner != "":
+			priority = fmt.Sprintf("%s: with %s the container can make cgroups of its own, and this kernel gives each of them a share as large as the container's; leave out one of the two, or use a kernel whose gpu.devices says \"tree\"", sub.what(), owner)
+		case !c.Priority:
 			priority = sub.what() + ", which does its work without a scheduler that knows priorities; leave out the device or the limit"
 		}
 		return memory, priority

@@ -62,10 +62,10 @@ const (
 		"226:1 amdgpu pci:0000:03:00.0 memory priority\n" +
 		"226:128 amdgpu pci:0000:03:00.0 memory priority\n" +
 		"234:0 kfd - memory\n"
-	vm = "226:0 cgroup_test platform:cgroup_test memory priority\n" +
+	vm = "226:0 cgroup_test platform:cgroup_test memory priority tree\n" +
 		"226:1 vgem platform:vgem memory\n" +
 		"226:2 vkms platform:vkms memory\n" +
-		"226:128 cgroup_test platform:cgroup_test memory priority\n" +
+		"226:128 cgroup_test platform:cgroup_test memory priority tree\n" +
 		"226:129 vgem platform:vgem memory\n"
 )
 
@@ -111,6 +111,11 @@ func TestGPUDeviceJudge(t *testing.T) {
 		{doc: "--privileged, priority", lines: vm, set: all, wants: priority, err: []string{"vgem", "--privileged"}},
 		{doc: "all of DRM", lines: vm, set: Set{Rules: []Rule{{226, Any, "c 226:* rwm"}}}, wants: priority, err: []string{"vgem", "c 226:* rwm"}},
 		{doc: "one of DRM by rule", lines: vm, set: Set{Rules: []Rule{{226, 128, "c 226:128 rwm"}}}, wants: both},
+		{doc: "owner of its cgroup", lines: vm, set: Set{Nodes: []Node{node(226, 128, "/dev/dri/renderD128")}}, wants: Wants{Memory: both.Memory, Priority: both.Priority, Owner: "--userns-remap"}},
+		{doc: "owner of its cgroup, flat shares", lines: amd, set: Set{Nodes: []Node{node(226, 128, "/dev/dri/renderD128")}}, wants: Wants{Memory: both.Memory, Priority: both.Priority, Owner: "--userns-remap"},
+			err: []string{"--gpu-priority=50 cannot be enforced", "/dev/dri/renderD128", "--userns-remap", "tree"}},
+		{doc: "owner of its cgroup, flat shares, memory alone", lines: amd, set: Set{Nodes: []Node{node(226, 128, "/dev/dri/renderD128")}}, wants: Wants{Memory: both.Memory, Owner: "--userns-remap"}},
+		{doc: "owner of its cgroup, one node flat", lines: strings.Replace(vm, "priority tree", "priority", 1), set: Set{Nodes: []Node{node(226, 128, "/dev/dri/renderD128")}}, wants: Wants{Priority: both.Priority, Owner: "X"}, err: []string{"with X"}},
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
 			warnings, err := host(t, tc.lines).Judge(tc.set, tc.wants)

@@ -25,10 +25,12 @@ import (
 // Limiter keeps the limits of the endpoints of one dockerd. All its methods may
 // be called at the same time; changes wait for each other.
 type Limiter struct {
-	tc    tc
-	nft   nft
-	netns netns.NsHandle
-	watch *watcher
+	tc      tc
+	back    backend
+	filters *filters // nil where the back end does without them
+	owner   string
+	netns   netns.NsHandle
+	watch   *watcher
 
 	mu        sync.Mutex
 	endpoints map[string]*endpoint // those that have limits, or may have any after an error
@@ -75,21 +77,33 @@ func New(owner string) (*Limiter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
-	l := &Limiter{netns: ns, endpoints: map[string]*endpoint{}, told: func([]Change) {}}
+	l := &Limiter{netns: ns, owner: owner, endpoints: map[string]*endpoint{}, told: func([]Change) {}}
 	if l.tc, err = openTC(ns); err != nil {
 		ns.Close()
 		return nil, err
 	}
 	l.watch = &watcher{}
-	l.nft = nft{netns: int(ns), owner: owner, option: l.watch.notePort}
-	if err := l.nft.open(); err != nil {
+	if l.back, err = openBackend(ns, owner, l.watch); err != nil {
 		l.tc.Close()
 		ns.Close()
 		return nil, err
 	}
+	if _, ok := l.back.(*iptables); ok {
+		l.filters, l.watch.filters = &filters{owner}, true
+	}
 	l.watch.tcPort = l.tc.sockets[unix.NETLINK_ROUTE].Socket.GetPid
 	return l, nil
 }
+
+// Backend is what classes are looked up in.
+func (l *Limiter) Backend() string {
+	if l.filters != nil {
+		return withoutNft
+	}
+	return "nftables"
+}
+
+const withoutNft = "iptables and tc, as the kernel has no nf_tables"
 
 func openTC(ns netns.NsHandle) (tc, error) {
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
@@ -252,8 +266,12 @@ func (l *Limiter) note(e *endpoint, lost *Error, tell bool) {
 }
 
 func (l *Limiter) readTables() (err error) {
+	if l.is != nil && l.back.stale(l.is) {
+		l.is = nil
+		l.watch.add(func(s *seen) { s.tables = true })
+	}
 	if l.is == nil {
-		l.is, err = l.nft.read()
+		l.is, err = l.back.read()
 		l.read = l.read || err == nil
 	}
 	return err
@@ -286,13 +304,13 @@ func (l *Limiter) changeTables(ids map[string]bool) (err error) {
 			}
 		}
 		var now *tables
-		if now, err = l.nft.change(l.is, should); err == nil {
+		if now, err = l.back.change(l.is, should); err == nil {
 			l.is = now
 			return nil
 		}
 		l.is = nil // somebody else has changed it meanwhile
 	}
-	return fmt.Errorf("nftables table %s%s: %w", tablePrefix, l.nft.owner, err)
+	return fmt.Errorf("%s: %w", l.back, err)
 }
 
 // apply puts all limits of an endpoint in force, and returns which are not.
@@ -326,13 +344,17 @@ func (l *Limiter) apply(e *endpoint) *Error {
 		e.ifb = ifb.Attrs().Index
 	}
 	tablesErr := l.changeTables(map[string]bool{e.ID: true})
+	if end != nil && l.filters != nil {
+		class, egress := l.filters.set(&l.tc, end, wantFilters(e))
+		lost.Class, lost.Egress = class, errOr(lost.Egress, egress)
+	}
 	if tablesErr != nil {
 		if e.IsZero() {
 			// What should be gone is not: all of it may be in force.
 			return &Error{Egress: tablesErr, Class: tablesErr}
 		}
 	} else if end != nil {
-		if err := l.tc.removeOldRedirect(end, ifb); err != nil && lost.Egress == nil && e.Egress != 0 {
+		if err := l.removeOldFilters(end, ifb); err != nil && lost.Egress == nil && e.Egress != 0 {
 			lost.Egress = err
 		}
 		if ifb != nil && e.Egress == 0 {
@@ -367,7 +389,7 @@ func (l *Limiter) apply(e *endpoint) *Error {
 // have.
 func (l *Limiter) differs(e *endpoint) (egress, class bool) {
 	if l.is == nil {
-		return true, true
+		return l.filters == nil, true
 	}
 	should := newTables()
 	should.addEndpoint(e.Limited, e.end.name, e.end.index, e.ifb)
@@ -420,9 +442,9 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 	should := newTables()
 	should.addEndpoint(e.Limited, end.Attrs().Name, end.Attrs().Index, e.ifb)
 	tables := l.readTables()
-	var chains map[chainName][]rule
+	var missing func(kind string) error
 	if tables == nil {
-		chains = l.is.wantedChains()
+		missing = l.back.missing(l.is, should, e)
 	}
 	if e.Egress != 0 {
 		ifb, err := l.tc.ifb(e.ID, e.ifb)
@@ -436,9 +458,9 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 		default:
 			lost.Egress = l.tc.checkTbf(ifb, e.Egress, end.Attrs().MTU)
 		}
-		if lost.Egress == nil {
+		if lost.Egress == nil && l.filters == nil {
 			if lost.Egress = tables; lost.Egress == nil {
-				lost.Egress = l.missing(e, should, chains, "to-ifb")
+				lost.Egress = missing("to-ifb")
 			}
 		}
 	}
@@ -446,35 +468,21 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 		lost.Class = tables
 		for _, k := range kinds {
 			if lost.Class == nil && k.name != "to-ifb" {
-				lost.Class = l.missing(e, should, chains, k.name)
+				lost.Class = missing(k.name)
 			}
 		}
 		if lost.Class == nil {
 			lost.Class = l.tc.missing(e.Priorities)
 		}
 	}
+	if l.filters != nil {
+		class, egress := l.filters.check(&l.tc, end, wantFilters(e))
+		lost.Class, lost.Egress = errOr(lost.Class, class), errOr(lost.Egress, egress)
+	}
 	if lost.err() == nil {
 		return nil
 	}
 	return &lost
-}
-
-// missing says what an endpoint should have of a kind and has not.
-func (l *Limiter) missing(e *endpoint, should *tables, chains map[chainName][]rule, kind string) error {
-	k := kindOf(kind)
-	for key, want := range should.elements[kind] {
-		if have := l.is.elements[kind][key]; have != want {
-			return fmt.Errorf("nftables table %s%s has lost an element of %s", tablePrefix, l.nft.owner, kind)
-		}
-		name := chainName{k.family, k.chain}
-		if !ours(l.is.chains[name], chains[name]) {
-			return fmt.Errorf("nftables table %s%s has lost rules of chain %s", tablePrefix, l.nft.owner, k.chain)
-		}
-	}
-	if k.family == nftables.TableFamilyNetdev && len(should.elements[kind]) != 0 && l.is.hooks[e.ID] != should.hooks[e.ID] {
-		return fmt.Errorf("nftables table %s%s has lost the chain of interface %s", tablePrefix, l.nft.owner, e.end.name)
-	}
-	return nil
 }
 
 // forget removes all that is left of an endpoint whose interface has gone.
@@ -556,9 +564,13 @@ func (l *Limiter) Sync(live []Limited) map[string]error {
 			r, err := l.tc.root(end)
 			has = err != nil || r.isOurs()
 		}
+		if end := ends[e.ID]; end != nil && !has && l.filters != nil {
+			class, egress := l.filters.check(&l.tc, end, wantFilters(ep))
+			has = class != nil || egress != nil
+		}
 		if has {
 			lost := l.check(ep, ends[e.ID])
-			if lost != nil || ep.IsZero() || ends[e.ID] == nil || !isMarked(ends[e.ID], endpointAlias+e.ID) || hasIngress(l.tc, ends[e.ID]) {
+			if lost != nil || ep.IsZero() || ends[e.ID] == nil || !isMarked(ends[e.ID], endpointAlias+e.ID) || l.hasOldFilters(ends[e.ID]) {
 				lost = l.apply(ep)
 			}
 			l.note(ep, lost, false)
@@ -576,14 +588,32 @@ func (l *Limiter) Sync(live []Limited) map[string]error {
 	}
 	if len(errs) == 0 {
 		removeOldChains()
+		if l.filters == nil {
+			removeTree(l.netns, l.owner)
+		}
 	}
 	return errs
 }
 
-// hasIngress tells whether an earlier build may have a filter there.
-func hasIngress(t tc, end netlink.Link) bool {
-	qdiscs, err := t.FilterList(end, netlink.MakeHandle(0xffff, 0))
-	return err == nil && len(qdiscs) != 0
+// hasOldFilters tells whether an earlier build, or one that did without nf_tables, may
+// have a filter there.
+func (l *Limiter) hasOldFilters(end netlink.Link) bool {
+	if l.filters != nil {
+		return false
+	}
+	list, err := l.tc.FilterList(end, netlink.HANDLE_MIN_INGRESS)
+	return err == nil && len(list) != 0
+}
+
+// removeOldFilters takes them away.
+func (l *Limiter) removeOldFilters(end, ifb netlink.Link) error {
+	if l.filters != nil {
+		return l.tc.removeOldRedirect(end, ifb)
+	}
+	if !l.hasOldFilters(end) {
+		return nil
+	}
+	return errors.Join(l.tc.removeOldRedirect(end, ifb), l.tc.removeFilters(end))
 }
 
 // marked returns the hosts' ends and the ifbs among links, by endpoint.
@@ -651,23 +681,25 @@ func (l *Limiter) sweepOthers(ends map[string]netlink.Link, links []netlink.Link
 	for _, link := range links {
 		names[link.Attrs().Name] = true
 	}
-	owners, err := l.nft.owners()
+	owners, err := l.back.owners()
 	errs := []error{err}
+	var guarded map[string]bool
 	for _, owner := range owners {
-		if owner == l.nft.owner {
+		if owner == l.owner {
 			continue
 		}
-		n := l.nft
-		n.owner = owner
-		is, err := n.read()
-		l.nft.conn = n.conn
+		if l.filters != nil && guarded == nil {
+			guarded = l.tc.guarded(links)
+		}
+		other := l.back.of(owner)
+		is, err := other.read()
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		alive := func(id string) bool {
 			h, ok := is.hooks[id]
-			return id == "" || ends[id] != nil || ok && names[h.device]
+			return id == "" || ends[id] != nil || guarded[id] || ok && names[h.device]
 		}
 		should := newTables()
 		for kind, elements := range is.elements {
@@ -682,8 +714,7 @@ func (l *Limiter) sweepOthers(ends map[string]netlink.Link, links []netlink.Link
 				should.hooks[id] = h
 			}
 		}
-		_, err = n.change(is, should)
-		l.nft.conn = n.conn
+		_, err = other.change(is, should)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -721,27 +752,20 @@ func (l *Limiter) sweepLater() {
 
 // isRedirectedTo tells whether anything is sent to an ifb, by whatever dockerd.
 func (l *Limiter) isRedirectedTo(ifb int, links []netlink.Link) (bool, error) {
-	owners, err := l.nft.owners()
+	owners, err := l.back.owners()
 	if err != nil {
 		return false, err
 	}
 	for _, owner := range owners {
-		n := nft{conn: l.nft.conn, owner: owner}
-		elements, err := l.nft.conn.GetSetElements(n.set(kindOf("to-ifb")))
-		if err != nil {
-			return false, err
-		}
-		for _, e := range elements {
-			if bytes.Equal(e.Val, index(ifb)) {
-				return true, nil
-			}
+		if used, err := l.back.of(owner).redirectsTo(ifb); used || err != nil {
+			return used, err
 		}
 	}
 	for _, link := range links {
 		if link.Type() != "veth" {
 			continue
 		}
-		filters, err := l.tc.FilterList(link, netlink.MakeHandle(0xffff, 0))
+		filters, err := l.tc.FilterList(link, netlink.HANDLE_MIN_INGRESS)
 		if err != nil {
 			continue
 		}
@@ -786,8 +810,14 @@ func (l *Limiter) Show(ep Endpoint) (s Shown, _ error) {
 	if err := l.readTables(); err != nil {
 		return s, err
 	}
-	if to, ok := l.is.elements["to-ifb"][string(index(end.Attrs().Index))]; ok && l.is.hooks[ep.ID].redirect {
-		ifb, err := l.tc.LinkByIndex(int(binary.NativeEndian.Uint32([]byte(to.value))))
+	redirected := 0
+	if l.filters != nil {
+		redirected = l.tc.redirectsTo(end)
+	} else if to, ok := l.is.elements["to-ifb"][string(index(end.Attrs().Index))]; ok && l.is.hooks[ep.ID].redirect {
+		redirected = int(binary.NativeEndian.Uint32([]byte(to.value)))
+	}
+	if redirected != 0 {
+		ifb, err := l.tc.LinkByIndex(redirected)
 		if err == nil && ifb.Attrs().RawFlags&unix.IFF_UP != 0 {
 			if r, err = l.tc.root(ifb); err != nil {
 				return s, err
@@ -831,13 +861,16 @@ func RemoveAll() error {
 		return err
 	}
 	defer t.Close()
-	conn, err := nftables.New(nftables.WithNetNSFd(int(ns)))
+	conn, err := nftables.New() // this process is in the namespace
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, family := range families {
 		all, err := conn.ListTablesOfFamily(family)
+		if lacksNft(err) {
+			break
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("nftables tables: %w", err))
 			continue
@@ -849,6 +882,7 @@ func RemoveAll() error {
 			}
 		}
 	}
+	errs = append(errs, removeTree(ns, ""))
 	links, err := dump(t.LinkList)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
@@ -856,6 +890,11 @@ func RemoveAll() error {
 	ends, ifbs := marked(links)
 	for id, end := range ends {
 		errs = append(errs, t.setTbf(end, 0, 0), t.removeOldRedirect(end, ifbs[id]))
+	}
+	for _, link := range links {
+		if link.Type() == "veth" {
+			errs = append(errs, t.removeFilters(link))
+		}
 	}
 	for _, ifb := range ifbs {
 		errs = append(errs, ignoreGone(t.LinkDel(ifb)))

@@ -119,7 +119,7 @@ func (e *testEnd) state(t *testing.T) string {
 		fmt.Fprintln(&s, q.Type(), q.Attrs().LinkIndex)
 	}
 	// With a connection of its own: the limiter may be at work.
-	n := nft{netns: int(e.host), owner: "test", option: func(*mdnetlink.Conn) error { return nil }}
+	n := nft{nftConn: &nftConn{netns: int(e.host), option: func(*mdnetlink.Conn) error { return nil }}, owner: "test"}
 	assert.NilError(t, n.open())
 	defer func() { _ = n.conn.CloseLasting() }()
 	is, err := n.read()
@@ -328,7 +328,7 @@ func TestWhatGoesComesBack(t *testing.T) {
 		{name: "alternative name", quiet: true, do: func() error { return e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")) }},
 		{name: "ruleset", lost: "has lost", do: func() error { conn.FlushRuleset(); return conn.Flush() }},
 		{name: "element", lost: "has lost an element of class4", do: func() error {
-			n := nft{conn: conn, owner: "test"}
+			n := nft{nftConn: &nftConn{conn: conn}, owner: "test"}
 			assert.NilError(t, conn.SetDeleteElements(n.set(kindOf("class4")), []nftables.SetElement{{Key: ep1.Addrs[0].AsSlice()}}))
 			return conn.Flush()
 		}},
@@ -417,7 +417,7 @@ func TestForeignRulesInOurTables(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	before := e.state(t)
 	assert.NilError(t, e.l.Set(ep1, all))
-	n := &e.l.nft
+	n := e.l.back.(*nft)
 	c := n.chain(chainName{nftables.TableFamilyINet, chainRouted})
 	n.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c})
 	assert.NilError(t, n.conn.Flush())

@@ -3,6 +3,7 @@
 package netlimit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -289,6 +290,9 @@ type tables struct {
 	exists  map[nftables.TableFamily]bool
 	chains  map[chainName][]rulePlace
 	foreign map[nftables.TableFamily]bool // somebody else has put something in
+
+	// Or of what is without nf_tables, by whether it is of IPv6.
+	mangle map[bool]*mangleTable
 }
 
 type chainName struct {
@@ -308,6 +312,7 @@ func newTables() *tables {
 		exists:   map[nftables.TableFamily]bool{},
 		chains:   map[chainName][]rulePlace{},
 		foreign:  map[nftables.TableFamily]bool{},
+		mangle:   map[bool]*mangleTable{},
 	}
 }
 
@@ -428,24 +433,67 @@ func (t *tables) uses(family nftables.TableFamily) bool {
 
 // nft changes the tables of one owner.
 type nft struct {
+	*nftConn
+	owner string
+}
+
+type nftConn struct {
 	conn   *nftables.Conn
 	netns  int
-	owner  string
 	option nftables.SockOption // of its sockets
 }
 
-func (n *nft) open() error {
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(n.option, largeBuffers))
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+func (n *nftConn) open() error {
+	return inNetNS(n.netns, func() error {
+		conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(n.option, largeBuffers))
+		if err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
+		n.conn = conn
+		return nil
+	})
+}
+
+func (n *nftConn) close() { _ = n.conn.CloseLasting() }
+
+func (n *nft) String() string { return "nftables table " + tablePrefix + n.owner }
+
+func (n *nft) of(owner string) backend { return &nft{n.nftConn, owner} }
+
+func (n *nft) stale(*tables) bool { return false } // it is told: see watcher.nftables
+
+// missing says what an endpoint should have and has not.
+func (n *nft) missing(is, should *tables, e *endpoint) func(string) error {
+	chains := is.wantedChains()
+	return func(kind string) error {
+		k := kindOf(kind)
+		for key, want := range should.elements[kind] {
+			if have := is.elements[kind][key]; have != want {
+				return fmt.Errorf("%s has lost an element of %s", n, kind)
+			}
+			name := chainName{k.family, k.chain}
+			if !ours(is.chains[name], chains[name]) {
+				return fmt.Errorf("%s has lost rules of chain %s", n, k.chain)
+			}
+		}
+		if k.family == nftables.TableFamilyNetdev && len(should.elements[kind]) != 0 && is.hooks[e.ID] != should.hooks[e.ID] {
+			return fmt.Errorf("%s has lost the chain of interface %s", n, e.end.name)
+		}
+		return nil
 	}
-	n.conn = conn
-	return nil
+}
+
+func (n *nft) redirectsTo(ifb int) (bool, error) {
+	elements, err := n.conn.GetSetElements(n.set(kindOf("to-ifb")))
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(elements, func(e nftables.SetElement) bool { return bytes.Equal(e.Val, index(ifb)) }), nil
 }
 
 // reopen is for after an error: the answers that the library did not wait for would
 // be taken for those of what is asked next.
-func (n *nft) reopen() {
+func (n *nftConn) reopen() {
 	_ = n.conn.CloseLasting()
 	if err := n.open(); err != nil {
 		// The old one opens a socket for each thing that is asked.
@@ -870,7 +918,7 @@ func (b *batch) send(ns int) error {
 	if err := errors.Join(b.errs...); err != nil {
 		return err
 	}
-	conn, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, &mdnetlink.Config{NetNS: ns})
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER, ns)
 	if err != nil {
 		return err
 	}

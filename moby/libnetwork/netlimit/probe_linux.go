@@ -18,7 +18,12 @@ import (
 type Abilities struct {
 	Rates error // Egress and Ingress
 	Class error // Class and Priorities
+	// Backend is what classes are looked up in, "" if that is not known.
+	Backend string
 }
+
+// WithoutNft tells whether this is a kernel without nf_tables.
+func (a Abilities) WithoutNft() bool { return a.Backend == withoutNft }
 
 // Prober finds out what this host can enforce.
 type Prober struct {
@@ -52,7 +57,7 @@ func probe() Abilities {
 		ns, err := netns.New()
 		if err != nil {
 			err = fmt.Errorf("cannot make a network namespace: %w", err)
-			res <- Abilities{err, err}
+			res <- Abilities{Rates: err, Class: err}
 			return
 		}
 		defer ns.Close()
@@ -64,7 +69,7 @@ func probe() Abilities {
 func tryOut() (a Abilities) {
 	l, err := New("probe")
 	if err != nil {
-		return Abilities{err, err}
+		return Abilities{Rates: err, Class: err}
 	}
 	defer l.Close()
 	// Any link will do as the container's.
@@ -72,27 +77,32 @@ func tryOut() (a Abilities) {
 	attrs.Name = "veth"
 	if err := l.tc.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth"}); err != nil {
 		err = fmt.Errorf("the kernel makes no veth pair: %w", err)
-		return Abilities{err, err}
+		return Abilities{Rates: err, Class: err}
 	}
 	end, err := l.tc.LinkByName(attrs.Name)
 	if err != nil {
-		return Abilities{err, err}
+		return Abilities{Rates: err, Class: err}
 	}
 	ep := Endpoint{ID: "probe", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	if err := Tag(l.tc.Handle, end, ep.ID); err != nil {
-		return Abilities{err, err}
+		return Abilities{Rates: err, Class: err}
+	}
+	a.Backend = l.Backend()
+	rates, class := "sch_tbf, ifb, nf_tables with the netdev family, and nft_fwd_netdev", "nf_tables with the inet, bridge and netdev families, and nft_reject_netdev"
+	if a.WithoutNft() {
+		rates, class = "sch_tbf, ifb, and without nf_tables sch_ingress, cls_u32 and act_mirred", "nf_tables, or the table mangle of iptables with xt_CLASSIFY and xt_comment, sch_ingress and cls_bpf"
 	}
 	const bits = 8e6
 	err = l.Set(ep, Settings{Egress: bits, Ingress: bits, Class: 1})
 	lost := &Error{}
 	if err != nil && !errors.As(err, &lost) {
-		return Abilities{err, err}
+		return Abilities{Rates: err, Class: err}
 	}
 	if err := errors.Join(lost.Ingress, lost.Egress); err != nil {
-		a.Rates = fmt.Errorf("%w (the kernel needs sch_tbf, ifb, nf_tables with the netdev family, and nft_fwd_netdev)", err)
+		a.Rates = fmt.Errorf("%w (the kernel needs %s)", err, rates)
 	}
 	if lost.Class != nil {
-		a.Class = fmt.Errorf("%w (the kernel needs nf_tables with the inet, bridge and netdev families, and nft_reject_netdev)", lost.Class)
+		a.Class = fmt.Errorf("%w (the kernel needs %s)", lost.Class, class)
 	}
 	return a
 }

@@ -4,9 +4,11 @@ package netlimit
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 
 	"github.com/containerd/log"
+	"github.com/vishvananda/netns"
 )
 
 // oldChain is where builds up to November 2026 had a rule for each address, in
@@ -33,4 +35,32 @@ func removeOldChains() {
 			}
 		}
 	}
+}
+
+// removeTree removes what an owner ("": each) has in iptables since it did without
+// nf_tables.
+func removeTree(ns netns.NsHandle, owner string) error {
+	i, err := openIptables(ns, owner)
+	if err != nil {
+		return nil // nor was there any then
+	}
+	defer i.close()
+	owners := []string{owner}
+	if owner == "" {
+		owners, err = i.owners()
+	}
+	errs := []error{err}
+	for _, owner := range owners {
+		of := i.of(owner)
+		is, err := of.read()
+		if err == nil {
+			_, err = of.change(is, newTables())
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		log.G(context.TODO()).WithError(err).Warn("could not remove chains of iptables that were used without nf_tables")
+		return err
+	}
+	return nil
 }

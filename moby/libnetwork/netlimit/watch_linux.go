@@ -21,6 +21,9 @@ import (
 // nothing: its messages can get lost.
 const fullPass = time.Minute
 
+// askEvery is how often tables are looked at that the kernel tells nothing of.
+const askEvery = time.Second
+
 // gather is how long more messages are waited for after the first.
 const gather = 30 * time.Millisecond
 
@@ -29,6 +32,7 @@ type watcher struct {
 	// Of the sockets whose changes are our own.
 	tcPort  func() (uint32, error)
 	nftPort atomic.Uint32
+	filters bool // are of interest as well
 
 	mu     sync.Mutex
 	seen   seen
@@ -114,7 +118,7 @@ func (w *watcher) take() seen {
 // error, which loses messages.
 func (w *watcher) subscribe(family int, ns int, groups []uint32, each func(mdnetlink.Message)) error {
 	open := func() (*mdnetlink.Conn, error) {
-		c, err := mdnetlink.Dial(family, &mdnetlink.Config{NetNS: ns})
+		c, err := dialNetlink(family, ns)
 		if err != nil {
 			return nil, err
 		}
@@ -182,6 +186,10 @@ func (w *watcher) route(m mdnetlink.Message) {
 	}
 	i := int(int32(binary.NativeEndian.Uint32(m.Data[4:8])))
 	switch m.Header.Type {
+	case unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+		if w.filters {
+			w.add(func(s *seen) { s.links[i] = true })
+		}
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
 		if !w.isRead(m) {
 			w.add(func(s *seen) { s.links[i] = true })
@@ -263,8 +271,17 @@ func (l *Limiter) Run(told func([]Change), linkSeen func(names map[string]bool))
 	w.woken, w.closed = make(chan struct{}, 1), make(chan struct{})
 	l.unlock()
 	err := w.subscribe(unix.NETLINK_ROUTE, int(l.netns), []uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_TC}, w.route)
-	if err == nil {
-		err = w.subscribe(unix.NETLINK_NETFILTER, int(l.netns), []uint32{unix.NFNLGRP_NFTABLES}, w.nftables(l.nft.owner))
+	var ask <-chan time.Time
+	if l.filters != nil {
+		ticker := time.NewTicker(askEvery)
+		defer func() {
+			if err != nil {
+				ticker.Stop()
+			}
+		}()
+		ask = ticker.C
+	} else if err == nil {
+		err = w.subscribe(unix.NETLINK_NETFILTER, int(l.netns), []uint32{unix.NFNLGRP_NFTABLES}, w.nftables(l.owner))
 	}
 	var links []netlink.Link
 	if err == nil {
@@ -289,6 +306,10 @@ func (l *Limiter) Run(told func([]Change), linkSeen func(names map[string]bool))
 			case <-full.C:
 				all = true
 			case <-timer.C:
+			case <-ask:
+				if !l.isStale() {
+					continue
+				}
 			case <-w.woken:
 				select {
 				case <-w.closed:
@@ -306,6 +327,18 @@ func (l *Limiter) Run(told func([]Change), linkSeen func(names map[string]bool))
 		}
 	}()
 	return nil
+}
+
+// isStale tells whether somebody else has changed tables that the kernel tells nothing
+// of.
+func (l *Limiter) isStale() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.is != nil && l.back.stale(l.is) {
+		l.watch.add(func(s *seen) { s.tables = true })
+		return true
+	}
+	return false
 }
 
 // pass looks at what may have changed, puts back what has gone, and tries again
@@ -416,6 +449,6 @@ func (l *Limiter) Close() {
 	for _, s := range l.tc.sockets {
 		s.Close()
 	}
-	_ = l.nft.conn.CloseLasting()
+	l.back.close()
 	_ = l.netns.Close()
 }

@@ -10,7 +10,9 @@
  * Built as a module outside of the tree it goes by the name of that module.
  */
 
+#include <linux/cgroup_gpu.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-fence.h>
 #include <linux/hrtimer.h>
@@ -36,6 +38,16 @@
 #define CGT_MAX_RUN_US	USEC_PER_SEC
 #define CGT_MAX_DEPTH	1024
 
+/* The entity ends with its file, while its last job may be in here. */
+static unsigned int submit_us;
+module_param(submit_us, uint, 0600);
+MODULE_PARM_DESC(submit_us, "how long it takes to give a job to the engine, 0 to 100000 us (default 0)");
+
+/* Each job waits for a fence that signals in a hard interrupt, as hardware's do. */
+static unsigned int depend_us;
+module_param(depend_us, uint, 0600);
+MODULE_PARM_DESC(depend_us, "how long a job waits for something else, 0 to 100000 us (default 0)");
+
 struct cgt_device {
 	struct drm_device	drm;
 	struct drm_gpu_scheduler sched;
@@ -52,10 +64,10 @@ struct cgt_device {
 	struct completion	unused;
 };
 
-/* Of one file. Jobs outlive it. */
+/* Of one file. Jobs outlive it, but not its entity: so it is with real drivers. */
 struct cgt_context {
 	struct kref		ref;
-	struct drm_sched_entity	entity;
+	struct drm_sched_entity	*entity;
 
 	/* One submission at a time: jobs get their order and their place. */
 	struct mutex		submit;
@@ -73,6 +85,14 @@ struct cgt_fence {
 	struct list_head	link;
 	ktime_t			started;
 	u32			run_us;
+};
+
+struct cgt_delay {
+	struct dma_fence	base;
+
+	/* Of the fence. */
+	spinlock_t		lock;
+	struct hrtimer		timer;
 };
 
 struct cgt_job {
@@ -117,6 +137,42 @@ static const struct dma_fence_ops cgt_fence_ops = {
 	.release		= cgt_fence_release,
 };
 
+static const struct dma_fence_ops cgt_delay_ops = {
+	.get_driver_name	= cgt_fence_name,
+	.get_timeline_name	= cgt_fence_name,
+};
+
+static enum hrtimer_restart cgt_delay_over(struct hrtimer *timer)
+{
+	struct cgt_delay *delay = container_of(timer, struct cgt_delay, timer);
+
+	dma_fence_signal(&delay->base);
+	/* It is freed after a grace period of RCU, and so after this. */
+	dma_fence_put(&delay->base);
+	return HRTIMER_NORESTART;
+}
+
+static int cgt_job_delay(struct cgt_job *job)
+{
+	unsigned int us = min(READ_ONCE(depend_us), 100000u);
+	struct cgt_delay *delay;
+
+	if (!us)
+		return 0;
+	delay = kzalloc(sizeof(*delay), GFP_KERNEL);
+	if (!delay)
+		return -ENOMEM;
+	spin_lock_init(&delay->lock);
+	dma_fence_init(&delay->base, &cgt_delay_ops, &delay->lock,
+		       dma_fence_context_alloc(1), 1);
+	dma_fence_get(&delay->base);	/* the timer's */
+	hrtimer_init(&delay->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	delay->timer.function = cgt_delay_over;
+	hrtimer_start(&delay->timer, ns_to_ktime((u64)us * NSEC_PER_USEC),
+		      HRTIMER_MODE_REL_HARD);
+	return drm_sched_job_add_dependency(&job->base, &delay->base);
+}
+
 static void cgt_engine_start(struct cgt_device *cgt, struct cgt_fence *fence)
 {
 	fence->started = ktime_get();
@@ -151,8 +207,12 @@ static struct dma_fence *cgt_run_job(struct drm_sched_job *base)
 {
 	struct cgt_job *job = container_of(base, struct cgt_job, base);
 	struct cgt_device *cgt = job->cgt;
+	unsigned int delay_us = min(READ_ONCE(submit_us), 100000u);
 	struct cgt_fence *fence;
 	bool idle;
+
+	if (delay_us)
+		usleep_range(delay_us, delay_us + delay_us / 8);
 
 	fence = kzalloc(sizeof(*fence), GFP_KERNEL);
 	if (!fence)
@@ -225,8 +285,14 @@ static int cgt_submit(struct drm_device *drm, void *data, struct drm_file *file)
 		ret = -ENOMEM;
 		goto unlock;
 	}
-	ret = drm_sched_job_init(&job->base, &context->entity, context);
+	ret = drm_sched_job_init(&job->base, context->entity, context);
 	if (ret) {
+		kfree(job);
+		goto unlock;
+	}
+	ret = cgt_job_delay(job);
+	if (ret) {
+		drm_sched_job_cleanup(&job->base);
 		kfree(job);
 		goto unlock;
 	}
@@ -272,6 +338,20 @@ static int cgt_create(struct drm_device *drm, void *data, struct drm_file *file)
 	return ret;
 }
 
+static int cgt_order(struct drm_device *drm, void *data, struct drm_file *file)
+{
+	struct drm_cgroup_test_order *args = data;
+	struct gpu_cgroup *cg;
+
+	if (args->pad)
+		return -EINVAL;
+
+	cg = gpu_cgroup_get(current);
+	args->priority = gpu_cgroup_order(cg, args->priority, -1023, 1023);
+	gpu_cgroup_put(cg);
+	return 0;
+}
+
 static int cgt_open(struct drm_device *drm, struct drm_file *file)
 {
 	struct cgt_device *cgt = container_of(drm, struct cgt_device, drm);
@@ -285,9 +365,15 @@ static int cgt_open(struct drm_device *drm, struct drm_file *file)
 	kref_init(&context->ref);
 	mutex_init(&context->submit);
 	init_waitqueue_head(&context->wait);
-	ret = drm_sched_entity_init(&context->entity, DRM_SCHED_PRIORITY_NORMAL,
+	context->entity = kzalloc(sizeof(*context->entity), GFP_KERNEL);
+	if (!context->entity) {
+		cgt_context_put(context);
+		return -ENOMEM;
+	}
+	ret = drm_sched_entity_init(context->entity, DRM_SCHED_PRIORITY_NORMAL,
 				    &sched, 1, NULL);
 	if (ret) {
+		kfree(context->entity);
 		cgt_context_put(context);
 		return ret;
 	}
@@ -299,7 +385,8 @@ static void cgt_postclose(struct drm_device *drm, struct drm_file *file)
 {
 	struct cgt_context *context = file->driver_priv;
 
-	drm_sched_entity_destroy(&context->entity);
+	drm_sched_entity_destroy(context->entity);
+	kfree(context->entity);
 	cgt_context_put(context);
 }
 
@@ -307,6 +394,7 @@ static const struct drm_ioctl_desc cgt_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_SUBMIT, cgt_submit, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_STAT, cgt_stat, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(CGROUP_TEST_CREATE, cgt_create, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(CGROUP_TEST_ORDER, cgt_order, DRM_RENDER_ALLOW),
 };
 
 DEFINE_DRM_GEM_FOPS(cgt_fops);

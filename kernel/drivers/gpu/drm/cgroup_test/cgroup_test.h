@@ -43,11 +43,26 @@ struct drm_cgroup_test_create {
 	__u32 pad;
 };
 
+/**
+ * struct drm_cgroup_test_order - where a context would stand in one order of all
+ * @priority: (in) what the context asks for itself, (out) its place, -1023 to 1023
+ * @pad: must be 0
+ *
+ * Not of this engine, which divides time: what i915 would do with a context of the
+ * calling process.
+ */
+struct drm_cgroup_test_order {
+	__s32 priority;
+	__s32 pad;
+};
+
 #define DRM_IOCTL_CGROUP_TEST_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, \
 						struct drm_cgroup_test_submit)
 #define DRM_IOCTL_CGROUP_TEST_STAT	DRM_IOR(DRM_COMMAND_BASE + 1, \
 						struct drm_cgroup_test_stat)
 #define DRM_IOCTL_CGROUP_TEST_CREATE	DRM_IOWR(DRM_COMMAND_BASE + 2, \
 						 struct drm_cgroup_test_create)
+#define DRM_IOCTL_CGROUP_TEST_ORDER	DRM_IOWR(DRM_COMMAND_BASE + 3, \
+						 struct drm_cgroup_test_order)
 
 #endif /* _CGROUP_TEST_H_ */

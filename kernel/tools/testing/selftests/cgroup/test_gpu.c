@@ -26,12 +26,14 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <drm/drm.h>
+#include <drm/qxl_drm.h>
 
 #include "../kselftest.h"
 #include "cgroup_util.h"
@@ -220,6 +222,28 @@ static void *buffer_map(int fd, uint32_t handle, uint32_t pages)
 	return map == MAP_FAILED ? NULL : map;
 }
 
+/* From drivers/gpu/drm/cgroup_test/cgroup_test.h, which is no uapi header. */
+struct drm_cgroup_test_order {
+	int32_t priority;
+	int32_t pad;
+};
+
+#define DRM_IOCTL_CGROUP_TEST_ORDER	DRM_IOWR(DRM_COMMAND_BASE + 3, \
+						 struct drm_cgroup_test_order)
+#define NO_PLACE			LONG_MIN
+
+/*
+ * Where a context made by us would stand in an order of all, as i915 has one; only
+ * the card of cgroup_test says it.
+ */
+static long place(int fd, int priority)
+{
+	struct drm_cgroup_test_order arg = { .priority = priority };
+
+	return ioctl(fd, DRM_IOCTL_CGROUP_TEST_ORDER, &arg) ? NO_PLACE :
+							      arg.priority;
+}
+
 static void find_cards(void)
 {
 	struct card *card = cards;
@@ -252,6 +276,27 @@ static void find_cards(void)
 	}
 }
 
+static struct card *find_card(const char *driver)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, driver))
+			return &cards[i];
+	return NULL;
+}
+
+/* The software GPU, which has a scheduler; %NULL if it is not there. */
+static struct card *test_card(void)
+{
+	int i;
+
+	for (i = 0; i < nr_cards; i++)
+		if (!strcmp(cards[i].driver, "cgroup_test"))
+			return &cards[i];
+	return NULL;
+}
+
 /*
  * Actors
  */
@@ -275,6 +320,7 @@ enum op {
 	OP_EXEC,	/* arg: keep the card open? */
 	OP_WRITE,	/* text: "FILE VALUE"; returns 0 or -errno */
 	OP_MKDIR,	/* text: path */
+	OP_PLACE,	/* arg: what a context asks; returns where it stands */
 };
 
 struct order {
@@ -378,7 +424,8 @@ static long perform(struct order *order, int fd, int *reply_fd)
 		return ret == -ENOMEM ? i : -ERANGE;
 	case OP_HUGE:
 		for (i = 0; i < order->arg; i++)
-			if (!dumb_create(mine.fd, 0x10000, 0x1000000, &handle))
+			/* 2 GiB: DRM itself refuses 4 GiB, before any charge. */
+			if (!dumb_create(mine.fd, 0x8000, 0x4000, &handle))
 				return -EEXIST;
 		return 0;
 	case OP_CHURN:
@@ -437,6 +484,8 @@ static long perform(struct order *order, int fd, int *reply_fd)
 		return ret;
 	case OP_MKDIR:
 		return mkdir(order->text, 0755) ? -errno : 0;
+	case OP_PLACE:
+		return place(mine.fd, order->arg);
 	}
 	return -EINVAL;
 }
@@ -707,7 +756,7 @@ static int test_gpu_devices(const char *root)
 		const char *words, *wanted = " memory";
 
 		if (!strcmp(cards[i].driver, "cgroup_test"))
-			wanted = " memory priority";
+			wanted = " memory priority tree";
 		words = device_words(root, cards[i].path, cards[i].driver);
 		ksft_print_msg("%s:%s\n", cards[i].path, words ?: " no line");
 		EXPECT(words && !strcmp(words, wanted));
@@ -737,14 +786,11 @@ static int bind_to(const char *what, const char *device)
  */
 static int test_gpu_devices_unbind(const char *root)
 {
+	struct card *card = test_card();
 	const char *words;
-	struct card *card;
 	int fd, ret;
 
-	for (card = cards; card < cards + nr_cards; card++)
-		if (!strcmp(card->driver, "cgroup_test"))
-			break;
-	if (card == cards + nr_cards)
+	if (!card)
 		return KSFT_SKIP;
 
 	fd = open(card->path, O_RDWR | O_CLOEXEC);
@@ -756,7 +802,7 @@ static int test_gpu_devices_unbind(const char *root)
 	EXPECT_EQ(bind_to("bind", "cgroup_test"), 0);
 	EXPECT_EQ(ret, -1);
 	words = device_words(root, card->path, card->driver);
-	EXPECT(words && !strcmp(words, " memory priority"));
+	EXPECT(words && !strcmp(words, " memory priority tree"));
 	return KSFT_PASS;
 }
 
@@ -1175,6 +1221,88 @@ static int test_gpu_contention(const char *root)
 }
 
 /*
+ * A new limit holds when its write has returned. Four fill up what is there while
+ * the limit is lowered: usage ends at no more than the limit, or than there was
+ * when the write had returned.
+ */
+static int test_gpu_live_limit(const char *root)
+{
+	char *parent = new_group(root, "gpu_live"), name[16];
+	struct order fill = { .op = OP_FILL, .arg = 1 };
+	long ret, seen, limit, above = 0;
+	struct actor asking[4];
+	int i, turn;
+
+	for (i = 0; i < ARRAY_SIZE(asking); i++) {
+		sprintf(name, "child%d", i);
+		asking[i] = new_actor(new_group(parent, name));
+		EXPECT_EQ(tell_open(asking[i], &cards[0]), 0);
+	}
+	for (turn = 0; turn < 50; turn++) {
+		EXPECT_EQ(set_max(parent, 3000 * PAGE_SIZE), 0);
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(send_fd(asking[i].sock, &fill, sizeof(fill),
+					  -1), 0);
+		/* To be somewhere in the middle, on a machine of any speed. */
+		limit = (1 + rand() % 1000) * PAGE_SIZE;
+		while (usage(parent) < limit - rand() % 64 * PAGE_SIZE)
+			;
+		EXPECT_EQ(set_max(parent, limit), 0);
+		seen = usage(parent);
+		above += seen > limit;
+		for (i = 0; i < ARRAY_SIZE(asking); i++) {
+			EXPECT_EQ(recv(asking[i].sock, &ret, sizeof(ret), 0),
+				  sizeof(ret));
+			EXPECT(ret >= 0);
+		}
+		EXPECT(usage(parent) <= (seen > limit ? seen : limit));
+		for (i = 0; i < ARRAY_SIZE(asking); i++)
+			EXPECT_EQ(tell(asking[i], OP_CLOSE_ALL, 0), 0);
+		EXPECT_EQ(usage_after(parent, 0), 0);
+	}
+	ksft_print_msg("%ld of %d limits came below usage\n", above, turn);
+	return KSFT_PASS;
+}
+
+/*
+ * What is above a limit by far leaves no trace, in no cgroup, however many ask for
+ * it at once and whatever else goes on: peak shows what was in use, and nobody else
+ * is refused for it.
+ */
+static int test_gpu_refused_leaves_nothing(const char *root)
+{
+	char *top = new_group(root, "gpu_refused");
+	char *parent = new_group(top, "parent"), *child[4], name[16];
+	struct order huge = { .op = OP_HUGE, .arg = 2000 };
+	struct actor asking[4];
+	long ret;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(asking); i++) {
+		sprintf(name, "child%d", i);
+		child[i] = new_group(parent, name);
+		asking[i] = new_actor(child[i]);
+		EXPECT_EQ(tell_open(asking[i], &cards[0]), 0);
+	}
+	EXPECT_EQ(set_max(top, MB(8L)), 0);
+	for (i = 1; i < ARRAY_SIZE(asking); i++)
+		EXPECT_EQ(send_fd(asking[i].sock, &huge, sizeof(huge), -1), 0);
+	EXPECT_EQ(tell(asking[0], OP_CHURN, 2000), 0);
+	for (i = 1; i < ARRAY_SIZE(asking); i++) {
+		EXPECT_EQ(recv(asking[i].sock, &ret, sizeof(ret), 0),
+			  sizeof(ret));
+		EXPECT_EQ(ret, 0);
+		EXPECT_EQ(cg_read_long(child[i], file->peak), 0);
+	}
+	EXPECT_EQ(usage_after(top, 0), 0);
+	EXPECT(cg_read_long(child[0], file->peak) < MB(1L));
+	EXPECT(cg_read_long(parent, file->peak) < MB(1L));
+	EXPECT(cg_read_long(top, file->peak) < MB(1L));
+	EXPECT_EQ(failures(top), 3 * 2000);
+	return KSFT_PASS;
+}
+
+/*
  * A shared buffer is charged once, to its creator: not to who imports it, be it
  * the same device or another, and not less when the creator is dead, as long as
  * anyone holds it. Importing works at any limit.
@@ -1345,6 +1473,230 @@ static int test_gpu_rmdir(const char *root)
 	EXPECT_EQ(usage_after(parent, 0), 0);
 	EXPECT_EQ(tell(actor, OP_CREATE, 1), 0);
 	EXPECT_EQ(usage(child), PAGE_SIZE);
+	return KSFT_PASS;
+}
+
+/* How many cgroups the hierarchy of gpu has, removed ones included. */
+static long count_hierarchy(void)
+{
+	char line[256];
+	long count = -1;
+	FILE *f = fopen("/proc/cgroups", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "gpu %*d %ld", &count) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return count;
+}
+
+static long count_cgroups(const char *group)
+{
+	return v1 ? count_hierarchy() :
+		    cg_read_key_long(group, "cgroup.stat",
+				     "nr_dying_descendants ");
+}
+
+/*
+ * Cgroups go a while after rmdir, but a v1 hierarchy goes at umount(2) or not at
+ * all: let it have its root only.
+ */
+static void wait_for_removal(void)
+{
+	int i;
+
+	for (i = 0; i < 250 && count_hierarchy() > 1; i++)
+		usleep(20000);
+}
+
+/*
+ * What is left behind in a removed cgroup, a buffer or a file with its scheduler
+ * entity, does not keep the cgroup: as many as anybody likes to make leave none.
+ */
+static int test_gpu_no_zombies(const char *root)
+{
+	char *parent = new_group(root, "gpu_zombies");
+	char *out = new_group(parent, "out");
+	char *child = cg_name(parent, "child");
+	struct card *card = test_card() ?: &cards[0];
+	struct actor buffers, files[8];
+	long before, now;
+	int i, turn;
+
+	groups[nr_groups++] = child;
+	buffers = new_actor(out);
+	EXPECT_EQ(tell_open(buffers, card), 0);
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		files[i] = new_actor(out);
+	before = count_cgroups(parent);
+	EXPECT(before >= 0);
+
+	for (turn = 0; turn < 200; turn++) {
+		EXPECT_EQ(cg_create(child), 0);
+		EXPECT_EQ(cg_enter(child, buffers.pid), 0);
+		EXPECT_EQ(tell(buffers, OP_CREATE, 1), 0);
+		EXPECT_EQ(cg_enter(out, buffers.pid), 0);
+		if (turn < ARRAY_SIZE(files)) {
+			EXPECT_EQ(cg_enter(child, files[turn].pid), 0);
+			EXPECT_EQ(tell_open(files[turn], card), 0);
+			EXPECT_EQ(tell(files[turn], OP_CREATE, 1), 0);
+			EXPECT_EQ(cg_enter(out, files[turn].pid), 0);
+		}
+		EXPECT_EQ(rmdir(child), 0);
+	}
+	now = turn * PAGE_SIZE + ARRAY_SIZE(files) * PAGE_SIZE;
+	EXPECT_EQ(usage(parent), now);
+	EXPECT_EQ(usage(out), 0);
+
+	for (i = 0; i < 500 && count_cgroups(parent) > before; i++)
+		usleep(20000);
+	/* On v1 it had those that earlier tests removed. */
+	EXPECT(count_cgroups(parent) >= 0 && count_cgroups(parent) <= before);
+
+	/* And yet all of it counts, and is returned. */
+	EXPECT_EQ(usage(parent), now);
+	EXPECT_EQ(set_max(parent, now), 0);
+	EXPECT_EQ(tell(buffers, OP_CREATE, 1), -ENOMEM);
+	EXPECT_EQ(tell(buffers, OP_CLOSE, 0), 0);
+	EXPECT_EQ(usage_after(parent, now - PAGE_SIZE), now - PAGE_SIZE);
+	EXPECT_EQ(tell(buffers, OP_CREATE, 1), 0);
+	EXPECT_EQ(usage(out), PAGE_SIZE);
+	EXPECT_EQ(tell(buffers, OP_CLOSE_ALL, 0), 0);
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		EXPECT_EQ(tell(files[i], OP_DROP, 0), 0);
+	EXPECT_EQ(usage_after(parent, 0), 0);
+	return KSFT_PASS;
+}
+
+/* Removal of what had been there is finished by workers: try for a while. */
+static int try_mount(const char *type, const char *at, const char *options)
+{
+	int i;
+
+	for (i = 0; i < 250; i++) {
+		if (!mount("none", at, type, 0, options))
+			return 0;
+		if (errno != EBUSY)
+			break;
+		usleep(20000);
+	}
+	return -errno;
+}
+
+/* A group below a hierarchy just mounted works, and the root has the old usage. */
+static int check_moved(const char *root, bool to_v1, long wanted)
+{
+	const struct interface *old = file;
+	char *group = cg_name(root, "gpu_moved");
+	struct actor actor;
+	int ret = KSFT_FAIL;
+
+	file = to_v1 ? &v1_files : &v2_files;
+	if (!to_v1 && set(root, "cgroup.subtree_control", "+gpu"))
+		goto out;
+	if (usage(root) != wanted || mkdir(group, 0755))
+		goto out;
+	actor = new_actor(group);
+	if (!set_max(group, PAGE_SIZE) && !tell_open(actor, &cards[0]) &&
+	    tell(actor, OP_FILL, 1) == 1 && usage(group) == PAGE_SIZE &&
+	    usage(root) == wanted + PAGE_SIZE &&
+	    !tell(actor, OP_CLOSE_ALL, 0) && usage_after(group, 0) == 0)
+		ret = KSFT_PASS;
+	end_actor(actor, 0);
+	nr_actors--;
+	if (cg_destroy(group))
+		ret = KSFT_FAIL;
+	if (to_v1)
+		wait_for_removal();
+	/* To be moved on it must not be in use. */
+	if (!to_v1 && set(root, "cgroup.subtree_control", "-gpu"))
+		ret = KSFT_FAIL;
+out:
+	file = old;
+	free(group);
+	return ret;
+}
+
+/* The same for what v2 has when a v1 hierarchy is gone. */
+static bool has_gpu(const char *root)
+{
+	int i;
+
+	for (i = 0; i < 250; i++) {
+		if (!cg_read_strstr(root, "cgroup.controllers", "gpu"))
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
+static bool has_groups(const char *root)
+{
+	DIR *dir = opendir(root);
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && (entry = readdir(dir)))
+		found |= entry->d_type == DT_DIR && entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/*
+ * Nor does what is left behind keep the hierarchy: the controller goes to the other
+ * version of cgroups and back, and its root goes on counting. Only where nobody else
+ * has cgroups: a machine of its own.
+ */
+static int test_gpu_hierarchy_moves(const char *root)
+{
+	char *child, other[] = "/tmp/gpu_moves.XXXXXX";
+	struct card *card = test_card() ?: &cards[0];
+	struct actor actor;
+	bool moved;
+	long had;
+	int ret;
+
+	if (has_groups(root))
+		return KSFT_SKIP;
+	EXPECT(mkdtemp(other));
+
+	child = new_group(root, "gpu_moves");
+	had = usage(root);
+	actor = new_actor(child);
+	EXPECT_EQ(tell_open(actor, card), 0);
+	EXPECT_EQ(tell(actor, OP_CREATE, 256), 0);
+	EXPECT_EQ(cg_enter(root, actor.pid), 0);
+	EXPECT_EQ(cg_destroy(child), 0);
+	nr_groups--;
+	free(child);
+
+	if (v1) {
+		wait_for_removal();
+		EXPECT_EQ(umount(root), 0);
+		ret = try_mount("cgroup2", other, NULL);
+		EXPECT_EQ(ret, 0);
+		moved = has_gpu(other);
+		if (moved)
+			ret = check_moved(other, false, had + MB(1L));
+		EXPECT_EQ(umount(other), 0);
+		EXPECT_EQ(try_mount("cgroup", root, "gpu"), 0);
+		EXPECT(moved);
+		EXPECT_EQ(ret, KSFT_PASS);
+	} else {
+		EXPECT_EQ(set(root, "cgroup.subtree_control", "-gpu"), 0);
+		ret = try_mount("cgroup", other, "gpu,misc");
+		EXPECT_EQ(ret, 0);
+		ret = check_moved(other, true, had + MB(1L));
+		EXPECT_EQ(umount(other), 0);
+		EXPECT(has_gpu(root));
+		EXPECT_EQ(ret, KSFT_PASS);
+	}
+	rmdir(other);
+	EXPECT_EQ(usage(root), had + MB(1L));
+	EXPECT_EQ(tell(actor, OP_CLOSE_ALL, 0), 0);
+	EXPECT_EQ(usage_after(root, had), had);
 	return KSFT_PASS;
 }
 
@@ -1520,6 +1872,117 @@ static int test_gpu_nsdelegate(const char *root)
 	EXPECT_EQ(tell_write(actor, group, file->max, "max"), -EPERM);
 	EXPECT_EQ(tell_write(actor, group, "gpu.priority", "5"), -EPERM);
 	EXPECT_EQ(cg_read_long(group, file->max), PAGE_SIZE);
+	return KSFT_PASS;
+}
+
+static long tell_place(struct actor actor, long asked)
+{
+	return tell(actor, OP_PLACE, asked);
+}
+
+/*
+ * In an order of all, as i915 has one, whoever was given a cgroup does not rise above
+ * it, not by writing to a child and not by what a context asks: neither a user
+ * without the capability, nor root in a cgroup namespace, nor by a file that such a
+ * one has opened. An administrator decides for each cgroup.
+ */
+static int test_gpu_order(const char *root)
+{
+	struct card *card = test_card();
+	struct order make = { .op = OP_MKDIR };
+	char *parent, *child, path[PATH_MAX], text[] = "900";
+	struct actor actor, user;
+	int fd, way;
+	long asked;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	parent = new_group(root, "gpu_order");
+	child = new_group(parent, "child");
+	actor = new_actor(child);
+	EXPECT_EQ(tell_open(actor, card), 0);
+	if (tell_place(actor, 0) == NO_PLACE)
+		return KSFT_SKIP;
+
+	/* Nothing is written: contexts are where they ask to be. */
+	for (asked = -1023; asked <= 1023; asked += 341)
+		EXPECT_EQ(tell_place(actor, asked), asked);
+
+	/* By an administrator. */
+	EXPECT_EQ(set(child, "gpu.priority", "300"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 300);
+	EXPECT_EQ(tell_place(actor, 500), 300);
+	EXPECT_EQ(tell_place(actor, -100), 200);
+	EXPECT_EQ(set(parent, "gpu.priority", "100"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 100);
+	EXPECT_EQ(set(parent, "gpu.priority", "0"), 0);
+	EXPECT_EQ(tell_place(actor, 0), 0);
+	EXPECT_EQ(tell_place(actor, 1), 0);
+	EXPECT_EQ(set(child, "gpu.priority", "-1024"), 0);
+	EXPECT_EQ(tell_place(actor, 0), -1023);
+	clean_actors();
+
+	/* By others, each in a tree of its own: below cgroups that nobody wrote. */
+	for (way = 0; way < 3; way++) {
+		char name[32];
+
+		sprintf(name, "gpu_order%d", way);
+		parent = new_group(root, name);
+		EXPECT_EQ(give_to(parent, ".", NOBODY), 0);
+		EXPECT_EQ(give_to(parent, "cgroup.procs", NOBODY), 0);
+		if (!v1) {
+			EXPECT_EQ(set(parent, "cgroup.subtree_control", "+gpu"),
+				  0);
+			EXPECT_EQ(give_to(parent, "cgroup.subtree_control",
+					  NOBODY), 0);
+		}
+		child = cg_name(parent, "child");
+		groups[nr_groups++] = child;
+		snprintf(make.text, sizeof(make.text), "%s", child);
+		user = new_actor(root);
+		EXPECT_EQ(tell_with(user, &make, -1, NULL), 0);
+		if (way != 1)
+			EXPECT_EQ(give_to(child, "gpu.priority", NOBODY), 0);
+		EXPECT_EQ(cg_enter(child, user.pid), 0);
+		EXPECT_EQ(tell_open(user, card), 0);
+		switch (way) {
+		case 0:
+			EXPECT_EQ(tell(user, OP_SETUID, NOBODY), 0);
+			EXPECT_EQ(tell_write(user, child, "gpu.priority", text),
+				  0);
+			break;
+		case 1:
+			/* Inside the child's parent, so that it is no border. */
+			EXPECT_EQ(cg_enter(v1 ? parent : root, user.pid), 0);
+			EXPECT_EQ(tell(user, OP_UNSHARE, CLONE_NEWCGROUP), 0);
+			EXPECT_EQ(cg_enter(child, user.pid), 0);
+			EXPECT_EQ(tell_write(user, child, "gpu.priority", text),
+				  0);
+			break;
+		case 2:
+			snprintf(path, sizeof(path), "%s/gpu.priority", child);
+			/* Opened by a user, written by us: with setuid programs. */
+			EXPECT_EQ(seteuid(NOBODY), 0);
+			fd = open(path, O_WRONLY | O_CLOEXEC);
+			EXPECT_EQ(seteuid(0), 0);
+			EXPECT(fd >= 0);
+			EXPECT_EQ(write(fd, text, strlen(text)), strlen(text));
+			close(fd);
+			break;
+		}
+		EXPECT_EQ(cg_read_long(child, "gpu.priority"), 900);
+		EXPECT_EQ(tell_place(user, 0), 0);
+		EXPECT_EQ(tell_place(user, 1000), 0);
+
+		/* What the administrator gave is theirs, and no more. */
+		EXPECT_EQ(set(parent, "gpu.priority", "200"), 0);
+		EXPECT_EQ(tell_place(user, 0), 200);
+		/* And it may be given away. */
+		EXPECT_EQ(set(child, "gpu.priority", "-50"), 0);
+		EXPECT_EQ(tell_place(user, 0), -50);
+		clean_actors();
+	}
 	return KSFT_PASS;
 }
 
@@ -1809,6 +2272,296 @@ static int test_gpu_random(const char *root)
 }
 
 /*
+ * Buffers of the kernel's own, and the order of charge and allocation. For these
+ * the card's driver matters, see cards[].
+ */
+
+/*
+ * A buffer for which there is no room among the mmap offsets of a device (1 TiB)
+ * never was, so that peak does not show it.
+ */
+static int test_gpu_peak_no_offset(const char *root)
+{
+	struct card *card = find_card("vgem");
+	long size = 2048 * MB(1L), made = 0;
+	uint32_t handle;
+	char *group;
+	int fd, ret;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	group = new_group(root, "gpu_peak_no_offset");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	while (!(ret = dumb_create(fd, 0x8000, 0x4000, &handle)) && made < 1024)
+		made++;
+	EXPECT_EQ(ret, -ENOSPC);
+	EXPECT(made > 100);
+	EXPECT_EQ(usage(group), made * size);
+	EXPECT_EQ(cg_read_long(group, file->peak), made * size);
+	EXPECT_EQ(failures(group), 0);
+	close(fd);
+	EXPECT_EQ(usage_after(group, 0), 0);
+	return KSFT_PASS;
+}
+
+/* Returns a handle for any framebuffer of the card, or -errno. */
+static int any_framebuffer(int fd, uint32_t *handle)
+{
+	struct drm_mode_fb_cmd arg;
+	int ret = -ENOENT;
+	uint32_t id;
+
+	for (id = 1; id < 256; id++) {
+		memset(&arg, 0, sizeof(arg));
+		arg.fb_id = id;
+		if (!ioctl(fd, DRM_IOCTL_MODE_GETFB, &arg)) {
+			*handle = arg.handle;
+			return arg.handle ? 0 : -EACCES;
+		}
+		if (errno != ENOENT)
+			ret = -errno;
+	}
+	return ret;
+}
+
+static int rebind(const char *driver, const char *device)
+{
+	static const char * const files[] = { "unbind", "bind" };
+	char path[PATH_MAX + 16];
+	int i, fd, ret = 0;
+
+	for (i = 0; i < ARRAY_SIZE(files) && !ret; i++) {
+		snprintf(path, sizeof(path), "%s/%s", driver, files[i]);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		if (write(fd, device, strlen(device)) < 0)
+			ret = -errno;
+		close(fd);
+	}
+	return ret;
+}
+
+/*
+ * What the kernel makes for itself, here while a driver binds to a device with a
+ * display, is charged to nobody and refused to nobody, whoever's system call it
+ * is. It stays so when somebody gets a handle for it. With bochs alone: qxl of
+ * 6.1 leaves its interrupt handler behind.
+ */
+static int test_gpu_kernel_buffers(const char *root)
+{
+	struct card *card = find_card("bochs-drm");
+	char device[PATH_MAX], driver[PATH_MAX], *group;
+	char path[64];
+	uint32_t handle;
+	int fd, ret;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	ret = any_framebuffer(fd, &handle);
+	close(fd);
+	if (ret == -ENOENT)
+		return KSFT_SKIP;	/* no fbdev emulation */
+	EXPECT_EQ(ret, 0);
+	snprintf(path, sizeof(path), "/sys/class/drm/card%d/device",
+		 atoi(card->path + strlen("/dev/dri/card")));
+	EXPECT(realpath(path, device));
+	strcat(path, "/driver");
+	EXPECT(realpath(path, driver));
+
+	group = new_group(root, "gpu_kernel_buffers");
+	EXPECT_EQ(set_max(group, 0), 0);
+	EXPECT_EQ(cg_enter_current(group), 0);
+	EXPECT_EQ(rebind(driver, strrchr(device, '/') + 1), 0);
+	EXPECT_EQ(failures(group), 0);
+	EXPECT_EQ(cg_read_long(group, file->peak), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(any_framebuffer(fd, &handle), 0);
+	EXPECT_EQ(usage(group), 0);
+	close(fd);
+	EXPECT_EQ(usage(group), 0);
+	return KSFT_PASS;
+}
+
+static const struct drm_mode_modeinfo modes[] = {
+	{
+		.clock = 25175, .hdisplay = 640, .hsync_start = 656,
+		.hsync_end = 752, .htotal = 800, .vdisplay = 480,
+		.vsync_start = 490, .vsync_end = 492, .vtotal = 525,
+		.vrefresh = 60, .name = "640x480",
+	}, {
+		.clock = 40000, .hdisplay = 800, .hsync_start = 840,
+		.hsync_end = 968, .htotal = 1056, .vdisplay = 600,
+		.vsync_start = 601, .vsync_end = 605, .vtotal = 628,
+		.vrefresh = 60, .name = "800x600",
+	},
+};
+
+/* A dumb buffer and a framebuffer of it in modes[index]; returns 0 or -errno. */
+static int framebuffer_create(int fd, int index, uint32_t *id)
+{
+	struct drm_mode_fb_cmd arg = {
+		.width = modes[index].hdisplay,
+		.height = modes[index].vdisplay,
+		.pitch = modes[index].hdisplay * 4,
+		.bpp = 32, .depth = 24,
+	};
+	int ret = dumb_create(fd, arg.width, arg.height, &arg.handle);
+
+	if (ret)
+		return ret;
+	if (ioctl(fd, DRM_IOCTL_MODE_ADDFB, &arg))
+		return -errno;
+	*id = arg.fb_id;
+	return 0;
+}
+
+/* Shows a framebuffer in modes[mode] on the head; returns 0 or -errno. */
+static int show(int fd, int head, int mode, uint32_t fb)
+{
+	uint32_t crtcs[8], connectors[8], encoders[8], fbs[8];
+	struct drm_mode_card_res res = {
+		.fb_id_ptr = (uintptr_t)fbs, .count_fbs = 8,
+		.crtc_id_ptr = (uintptr_t)crtcs, .count_crtcs = 8,
+		.connector_id_ptr = (uintptr_t)connectors,
+		.count_connectors = 8,
+		.encoder_id_ptr = (uintptr_t)encoders, .count_encoders = 8,
+	};
+	struct drm_mode_crtc crtc = {
+		.set_connectors_ptr = (uintptr_t)&connectors[head],
+		.count_connectors = 1, .fb_id = fb, .mode_valid = 1,
+	};
+
+	if (ioctl(fd, DRM_IOCTL_MODE_GETRESOURCES, &res))
+		return -errno;
+	if (head >= res.count_crtcs || head >= res.count_connectors)
+		return -ENXIO;
+	crtc.crtc_id = crtcs[head];
+	crtc.mode = modes[mode];
+	return ioctl(fd, DRM_IOCTL_MODE_SETCRTC, &crtc) ? -errno : 0;
+}
+
+/*
+ * qxl shows a dumb buffer by way of one of its own that all heads share, so it
+ * grows with the second head. Nobody pays for that one, and it is made at
+ * anybody's limit.
+ */
+static int test_gpu_qxl_shadow(const char *root)
+{
+	struct card *card = find_card("qxl");
+	uint32_t small, large;
+	char *group;
+	long paid;
+	int fd;
+
+	if (!card)
+		return KSFT_SKIP;
+
+	group = new_group(root, "gpu_qxl_shadow");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	fd = open(card->path, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(framebuffer_create(fd, 0, &small), 0);
+	EXPECT_EQ(framebuffer_create(fd, 1, &large), 0);
+	paid = usage(group);
+	EXPECT_EQ(paid, (300 + 469) * PAGE_SIZE);
+	EXPECT_EQ(show(fd, 0, 0, small), 0);
+	EXPECT_EQ(usage(group), paid);
+	EXPECT_EQ(set_max(group, paid), 0);
+	EXPECT_EQ(show(fd, 1, 1, large), 0);
+	EXPECT_EQ(show(fd, 0, 0, small), 0);
+	EXPECT_EQ(usage(group), paid);
+	EXPECT_EQ(failures(group), 0);
+	close(fd);
+	EXPECT_EQ(usage_after(group, 0), 0);
+	return KSFT_PASS;
+}
+
+/* In video memory at once, not only when it is shown. Returns 0 or -errno. */
+static int vram_create(const struct card *card, int fd, uint32_t pages)
+{
+	struct drm_qxl_alloc arg = { .size = pages * PAGE_SIZE };
+	uint32_t handle;
+
+	if (strcmp(card->driver, "qxl"))
+		return buffer_create(fd, pages, &handle);
+	return ioctl(fd, DRM_IOCTL_QXL_ALLOC, &arg) ? -errno : 0;
+}
+
+static int read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, size - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	return n < 0 ? -errno : 0;
+}
+
+/*
+ * A refused buffer pushes nothing out of video memory: with TTM the charge comes
+ * before a place is looked for.
+ */
+static int test_gpu_refused_evicts_nothing(const char *root)
+{
+	static const struct {
+		const char *driver, *vram;
+	} drivers[] = {
+		{ "qxl", "qxl_mem_mm" }, { "vmwgfx", "vram_ttm" },
+	};
+	char *owner = new_group(root, "gpu_owner");
+	char *group = new_group(root, "gpu_refused");
+	static char before[64 * KB], after[64 * KB];
+	int i, j, fd, other, tested = 0;
+	char path[PATH_MAX];
+
+	EXPECT_EQ(set_max(group, 16 * PAGE_SIZE), 0);
+	for (i = 0; i < ARRAY_SIZE(drivers); i++) {
+		struct card *card = find_card(drivers[i].driver);
+
+		if (!card)
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/debug/dri/%d/%s",
+			 atoi(card->path + strlen("/dev/dri/card")),
+			 drivers[i].vram);
+		if (read_text(path, before, sizeof(before)))
+			continue;
+		ksft_print_msg("with %s\n", drivers[i].driver);
+		tested++;
+
+		EXPECT_EQ(cg_enter_current(owner), 0);
+		fd = open(card->path, O_RDWR | O_CLOEXEC);
+		other = open(card->path, O_RDWR | O_CLOEXEC);
+		/*
+		 * More than QEMU's cards have, so that it is full. qxl cannot
+		 * always push out its own.
+		 */
+		for (j = 0; j < 100; j++)
+			if (vram_create(card, fd, 256))
+				break;
+		EXPECT(j > 10);
+		EXPECT_EQ(read_text(path, before, sizeof(before)), 0);
+		EXPECT_EQ(cg_enter_current(group), 0);
+		EXPECT_EQ(vram_create(card, other, 2048), -ENOMEM);
+		EXPECT_EQ(read_text(path, after, sizeof(after)), 0);
+		EXPECT(!strcmp(before, after));
+		EXPECT_EQ(usage(group), 0);
+		EXPECT_EQ(failures(group), 1);
+		close(fd);
+		close(other);
+		EXPECT_EQ(usage_after(owner, 0), 0);
+		EXPECT_EQ(cg_enter_current(root), 0);
+	}
+	return tested ? KSFT_PASS : KSFT_SKIP;
+}
+
+/*
  * Fault injection, with -f
  */
 
@@ -1961,6 +2714,169 @@ static int test_gpu_fail_charge(const char *root)
 	return ret;
 }
 
+/*
+ * Scheduling, on the software engine
+ */
+
+/* As in drivers/gpu/drm/cgroup_test/cgroup_test.h */
+struct engine_job {
+	uint32_t run_us;
+	uint32_t depth;
+};
+
+#define ENGINE_SUBMIT	DRM_IOW(DRM_COMMAND_BASE + 0, struct engine_job)
+#define SUBMIT_US	"/sys/module/cgroup_test/parameters/submit_us"
+#define DEPEND_US	"/sys/module/cgroup_test/parameters/depend_us"
+
+static int engine_open(void)
+{
+	int card;
+
+	for (card = 0; card < nr_cards; card++)
+		if (!strcmp(cards[card].driver, "cgroup_test"))
+			return open(cards[card].path, O_RDWR | O_CLOEXEC);
+	return -1;
+}
+
+/* First waits until fewer than @depth jobs of this file are unfinished. */
+static int engine_submit_depth(int fd, uint32_t run_us, uint32_t depth)
+{
+	struct engine_job job = { .run_us = run_us, .depth = depth };
+
+	return ioctl(fd, ENGINE_SUBMIT, &job) ? -errno : 0;
+}
+
+static int engine_submit(int fd, uint32_t run_us)
+{
+	return engine_submit_depth(fd, run_us, 1024);
+}
+
+static long now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/*
+ * A file is closed while its last job is no longer queued and not yet submitted:
+ * that takes as long as the scheduler works with what belongs to the file. If it
+ * does not, KASAN has more to say.
+ */
+static int test_gpu_close_in_submit(const char *root)
+{
+	int i, fd, waited = 0;
+	long began;
+
+	if (put(SUBMIT_US, "100000"))
+		return KSFT_SKIP;
+	for (i = 0; i < 10; i++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		usleep(50000);
+		began = now_us();
+		close(fd);
+		waited += now_us() - began > 20000;
+	}
+	/* And with no certain order. */
+	EXPECT_EQ(put(SUBMIT_US, "100"), 0);
+	for (i = 0; i < 200; i++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		usleep(i);
+		close(fd);
+	}
+	EXPECT_EQ(put(SUBMIT_US, "0"), 0);
+	ksft_print_msg("%d of 10 waited\n", waited);
+	EXPECT(waited > 5);
+	return KSFT_PASS;
+}
+
+/*
+ * Every job waits for a fence, and none is lost when that signals; also with many
+ * files in several cgroups, and when they are closed meanwhile.
+ */
+static int test_gpu_dependencies(const char *root)
+{
+	int i, j, fd[10], rounds = 30;
+	char *group[3];
+
+	if (put(DEPEND_US, "300"))
+		return KSFT_SKIP;
+	/* A lost one is waited for without end. */
+	alarm(300);
+	group[0] = new_group(root, "gpu_dependencies");
+	group[1] = new_group(group[0], "a");
+	group[2] = new_group(group[0], "b");
+	for (i = 0; i < ARRAY_SIZE(fd); i++) {
+		EXPECT_EQ(cg_enter_current(group[1 + i % 2]), 0);
+		fd[i] = engine_open();
+		EXPECT(fd[i] >= 0);
+	}
+	for (j = 0; j < rounds; j++)
+		for (i = 0; i < ARRAY_SIZE(fd); i++)
+			EXPECT_EQ(engine_submit_depth(fd[i], 10, 1 + i), 0);
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		EXPECT_EQ(engine_submit_depth(fd[i], 10, 1), 0);
+	for (j = 0; j < rounds; j++)
+		for (i = 0; i < ARRAY_SIZE(fd); i++) {
+			close(fd[i]);
+			fd[i] = engine_open();
+			EXPECT(fd[i] >= 0);
+			EXPECT_EQ(engine_submit(fd[i], 10), 0);
+			EXPECT_EQ(engine_submit(fd[i], 10), 0);
+			usleep(20 * j);
+		}
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	alarm(0);
+	EXPECT_EQ(put(DEPEND_US, "0"), 0);
+	EXPECT_EQ(cg_enter_current(root), 0);
+	return KSFT_PASS;
+}
+
+/*
+ * Each allocation on the way of the first job of an entity in a nested cgroup
+ * fails once. The job is refused, or it runs.
+ */
+static int test_gpu_failslab_job(const char *root)
+{
+	char *top, *group;
+	int n, fd, ret, refused = 0;
+
+	if (put(DEBUGFS "failslab/ignore-gfp-wait", "N") ||
+	    put(DEBUGFS "failslab/verbose", "0"))
+		return KSFT_SKIP;
+
+	top = new_group(root, "gpu_failslab_job");
+	group = new_group(top, "child");
+	EXPECT_EQ(cg_enter_current(group), 0);
+	for (n = 1; ; n++) {
+		fd = engine_open();
+		EXPECT(fd >= 0);
+		fail_nth(n);
+		ret = engine_submit(fd, 10);
+		if (!failed_nth())
+			break;
+		if (ret) {
+			EXPECT_EQ(ret, -ENOMEM);
+			refused++;
+		}
+		EXPECT_EQ(engine_submit(fd, 10), 0);
+		close(fd);
+	}
+	EXPECT_EQ(ret, 0);
+	close(fd);
+	EXPECT_EQ(cg_enter_current(root), 0);
+	/* The job, its fence, the shares of two cgroups. */
+	ksft_print_msg("%d jobs refused\n", refused);
+	EXPECT(refused >= 4);
+	return KSFT_PASS;
+}
+
 #define T(x) { x, #x, false }
 #define F(x) { x, #x, true }
 static const struct gpu_test {
@@ -1981,18 +2897,30 @@ static const struct gpu_test {
 	T(test_gpu_made_up_sizes),
 	T(test_gpu_hierarchy),
 	T(test_gpu_contention),
+	T(test_gpu_live_limit),
+	T(test_gpu_refused_leaves_nothing),
 	T(test_gpu_prime),
 	T(test_gpu_fork),
 	T(test_gpu_exec),
 	T(test_gpu_killed),
 	T(test_gpu_rmdir),
+	T(test_gpu_no_zombies),
+	T(test_gpu_hierarchy_moves),
 	T(test_gpu_migrate),
 	T(test_gpu_subtree_control),
 	T(test_gpu_threaded),
 	T(test_gpu_delegation),
 	T(test_gpu_nsdelegate),
+	T(test_gpu_close_in_submit),
+	T(test_gpu_peak_no_offset),
+	T(test_gpu_kernel_buffers),
+	T(test_gpu_qxl_shadow),
+	T(test_gpu_refused_evicts_nothing),
+	T(test_gpu_dependencies),
+	T(test_gpu_order),
 	T(test_gpu_random),
 	F(test_gpu_failslab),
+	F(test_gpu_failslab_job),
 	F(test_gpu_fail_charge),
 };
 #undef T
