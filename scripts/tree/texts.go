@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"unicode/utf8"
@@ -213,8 +214,20 @@ func (t *text) fill(body string, fields []field, read func(string) ([]byte, erro
 		"limits":  func() []field { return byFlag(func(f field) bool { return f.Kind != "" }) },
 		"updates": func() []field { return byFlag(func(f field) bool { return f.Kind != "" || f.UpdateKind != "" }) },
 		"fields":  func() []field { return fields },
-		"zsh":     func(s string) string { return strings.ReplaceAll(s, ":", `\:`) },
-		"join":    strings.Join,
+		"ours": func() (out []field) { // in the order of the table
+			for _, f := range fields {
+				if f.Kind != "" {
+					out = append(out, f)
+				}
+			}
+			return out
+		},
+		"doc": func(margin int, f field) string {
+			left := strings.Repeat(" ", margin)
+			return left + strings.ReplaceAll(wrap(f.describe(), 78-margin), "\n", "\n"+left)
+		},
+		"zsh":  func(s string) string { return strings.ReplaceAll(s, ":", `\:`) },
+		"join": strings.Join,
 		// Those of ours of which the text says nothing else: BEFORE FLAG AFTER is not in it.
 		"rest": func(before, after string) []field {
 			return byFlag(func(f field) bool {
@@ -229,7 +242,7 @@ func (t *text) fill(body string, fields []field, read func(string) ([]byte, erro
 			return "`--" + name + "`"
 		},
 		// The fields that a file with resources can have.
-		"fieldNames": func() string {
+		"fieldNames": func() (string, error) {
 			var names []string
 			for _, f := range fields {
 				if !f.Ignored {
@@ -237,8 +250,11 @@ func (t *text) fill(body string, fields []field, read func(string) ([]byte, erro
 				}
 			}
 			slices.Sort(names)
+			if len(names) < 2 {
+				return "", errors.New("a list of fewer than two fields")
+			}
 			last := len(names) - 1
-			return wrap("The fields are `"+strings.Join(names[:last], "`, `")+"`, and `"+names[last]+"`.", 80)
+			return wrap("The fields are `"+strings.Join(names[:last], "`, `")+"`, and `"+names[last]+"`.", 80), nil
 		},
 		// The rows of the first table in a page of upstream's, but for one.
 		"rowsOf": func(name, but string) (string, error) {
@@ -379,7 +395,7 @@ type field struct {
 	Least, Most, Default                                 int64
 	Aliases, Values                                      []string
 	IsList                                               bool
-	GoType                                               string
+	GoType, Elem                                         string
 }
 
 // parseFields reads the rows from their source: to import it, the tree would have to
@@ -478,6 +494,7 @@ func parseField(lit *ast.CompositeLit, eval func(ast.Expr) (constant.Value, erro
 			f.IsList = call.Fun.(*ast.Ident).Name == "list"
 			if fn, ok := call.Args[0].(*ast.FuncLit); ok {
 				f.GoType = strings.TrimLeft(types.ExprString(fn.Type.Results.List[0].Type), "*")
+				f.Elem = strings.TrimPrefix(f.GoType, "[]")
 			}
 			continue
 		}
@@ -536,6 +553,41 @@ func (f field) Arg() string {
 	default:
 		return "RATE"
 	}
+}
+
+// describe is what the reference of the API says of a field of ours.
+func (f field) describe() string {
+	words := []string{f.Doc}
+	if f.IsNumber() && f.Unit != "class" {
+		words = append(words, f.Range())
+	}
+	switch {
+	case f.IsList:
+		words = append(words, "Set `[]` for none, or `null` to not change.")
+	case f.Default < 0:
+		words = append(words, fmt.Sprintf("Set `%d` for unlimited, or `null` to not change.", f.Default))
+	case f.Unit == "class":
+		words = append(words, fmt.Sprintf("Set `%d` for none, or `null` to not change.", f.Default))
+	default:
+		words = append(words, fmt.Sprintf("Set `%d` for the default, or `null` to not change.", f.Default))
+	}
+	return strings.Join(append(words, "Refused if it cannot be enforced."), " ")
+}
+
+// Minimum is the least number that a request may have, "" if it is not a number.
+func (f field) Minimum() string {
+	if !f.IsNumber() {
+		return ""
+	}
+	return strconv.FormatInt(min(f.Least, f.Default), 10)
+}
+
+// Maximum is the most, "" if the type has it.
+func (f field) Maximum() string {
+	if !f.IsNumber() || f.Most == 1<<63-1 {
+		return ""
+	}
+	return strconv.FormatInt(f.Most, 10)
 }
 
 // Range puts the range into words, in Markdown.

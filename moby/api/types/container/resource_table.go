@@ -71,14 +71,14 @@ var ResourceFields = []*ResourceField{
 		Name: "GPUPriority", Flag: "gpu-priority", Kind: "gpu-priority",
 		Unit: UnitPriority, Least: -1024, Most: 1024, Default: 0, Values: []string{"-1024", "-512", "0", "512", "1024"},
 		Help: "GPU scheduling priority (-1024 to 1024)",
-		Doc:  "`gpu.priority` of its cgroup. Higher is sooner.",
+		Doc:  "GPU scheduling priority of the container, `gpu.priority` of its cgroup. Higher is sooner.",
 		at:   pointer(func(r *Resources) **int64 { return &r.GPUPriority }),
 	},
 	{
 		Name: "GPUMemory", Flag: "gpu-memory", Kind: "gpu-memory",
 		Unit: UnitBytes, Least: 1, Most: math.MaxInt64, Default: -1,
 		Help: "GPU memory limit (-1 for no limit)",
-		Doc:  "`gpu.max_mem_in_bytes` (cgroup v1) or `gpu.memory.max` (cgroup v2) of its cgroup.",
+		Doc:  "GPU memory limit in bytes, `gpu.max_mem_in_bytes` (cgroup v1) or `gpu.memory.max` (cgroup v2) of the container's cgroup.",
 		at:   pointer(func(r *Resources) **int64 { return &r.GPUMemory }),
 	},
 	{
@@ -86,7 +86,7 @@ var ResourceFields = []*ResourceField{
 		Unit: UnitBytesPerSecond, Least: minBlkioRate, Most: math.MaxInt64, Default: -1,
 		Aliases: []string{"blkio-read-bps", "blkio-reed-limit"}, // The last is how the flag was once spelled.
 		Help:    "Limit read rate (bytes per second) of each disk behind the container (-1 for no limit)",
-		Doc:     "An entry for a disk in `BlkioDevice*` wins.",
+		Doc:     "Limit read rate (bytes per second) of the container on each disk behind its root filesystem and its mounts. An entry for a disk in `BlkioDevice*` wins.",
 		at:      pointer(func(r *Resources) **int64 { return &r.BlkioReadLimit }),
 	},
 	{
@@ -94,7 +94,7 @@ var ResourceFields = []*ResourceField{
 		Unit: UnitBytesPerSecond, Least: minBlkioRate, Most: math.MaxInt64, Default: -1,
 		Aliases: []string{"blkio-write-bps"},
 		Help:    "Limit write rate (bytes per second) of each disk behind the container (-1 for no limit)",
-		Doc:     "An entry for a disk in `BlkioDevice*` wins.",
+		Doc:     "Limit write rate (bytes per second) of the container on each disk behind its root filesystem and its mounts. An entry for a disk in `BlkioDevice*` wins.",
 		at:      pointer(func(r *Resources) **int64 { return &r.BlkioWriteLimit }),
 	},
 	{
@@ -102,7 +102,7 @@ var ResourceFields = []*ResourceField{
 		Unit: UnitIOPerSecond, Least: minBlkioRate, Most: maxBlkioIOps, Default: -1,
 		Aliases: []string{"blkio-read-iops"},
 		Help:    "Limit read rate (IO per second) of each disk behind the container (-1 for no limit)",
-		Doc:     "An entry for a disk in `BlkioDevice*` wins.",
+		Doc:     "Limit read rate (IO per second) of the container on each disk behind its root filesystem and its mounts. An entry for a disk in `BlkioDevice*` wins.",
 		at:      pointer(func(r *Resources) **int64 { return &r.BlkioReadIOpsLimit }),
 	},
 	{
@@ -110,31 +110,34 @@ var ResourceFields = []*ResourceField{
 		Unit: UnitIOPerSecond, Least: minBlkioRate, Most: maxBlkioIOps, Default: -1,
 		Aliases: []string{"blkio-write-iops"},
 		Help:    "Limit write rate (IO per second) of each disk behind the container (-1 for no limit)",
-		Doc:     "An entry for a disk in `BlkioDevice*` wins.",
+		Doc:     "Limit write rate (IO per second) of the container on each disk behind its root filesystem and its mounts. An entry for a disk in `BlkioDevice*` wins.",
 		at:      pointer(func(r *Resources) **int64 { return &r.BlkioWriteIOpsLimit }),
 	},
 	{
 		Name: "NetClassID", Flag: "net-classid", Kind: "net-class", Group: "net-class",
 		Unit: UnitClass, Least: 0, Most: math.MaxUint32, Default: 0,
 		Help: "Traffic class of sent packets (MAJOR:MINOR in hexadecimal, 0 for none)",
-		Doc:  "`0xAAAABBBB` for class `AAAA:BBBB` of the host's queueing disciplines.",
+		Doc:  "Traffic class of the packets that the container sends, `0xAAAABBBB` for class `AAAA:BBBB` of the host's queueing disciplines.",
 		at:   pointer(func(r *Resources) **uint32 { return &r.NetClassID }),
 	},
 	{
 		Name: "NetPriorities", Flag: "net-prio", Kind: "net-class", Group: "net-class",
 		Help: "Priority of sent packets by interface of the host (IFACE:PRIO)",
+		Doc:  "Priorities of the packets that the container sends, by the host's interface.",
 		at:   list(func(r *Resources) *[]NetPriority { return &r.NetPriorities }),
 	},
 	{
 		Name: "NetEgressRate", Flag: "net-egress-rate", Kind: "net-rate",
 		Unit: UnitBitsPerSecond, Least: minNetRate, Most: maxNetRate, Default: -1,
 		Help: "Limit rate (bits per second) from the container (-1 for no limit)",
+		Doc:  "Limit the rate (bits per second) of traffic from the container.",
 		at:   pointer(func(r *Resources) **int64 { return &r.NetEgressRate }),
 	},
 	{
 		Name: "NetIngressRate", Flag: "net-ingress-rate", Kind: "net-rate",
 		Unit: UnitBitsPerSecond, Least: minNetRate, Most: maxNetRate, Default: -1,
 		Help: "Limit rate (bits per second) to the container (-1 for no limit)",
+		Doc:  "Limit the rate (bits per second) of traffic to the container.",
 		at:   pointer(func(r *Resources) **int64 { return &r.NetIngressRate }),
 	},
 
