@@ -11,15 +11,16 @@ import (
 
 var fuzzAmounts = []string{"", "-1", "0", "1", "10240", "1b", "1k", "1.5GiB", "9223372036854775807", "9223372036854775808", "8t", "0x10", "1e3", "+5", " 5", "１", "40mbit", "8bps", "7", "1.0000000000000000000000000000000000000001kibit"}
 
-// fuzzNumber checks a parser of numbers: an error leaves nothing behind, a value
-// is -1 for "-1" alone or from least up, plain digits mean what they say, and
+// fuzzNumber checks what a field takes: an error leaves nothing behind, a value
+// is -1 for "-1" alone or in range, plain digits mean what they say, and
 // what String gives is read back as the same.
-func fuzzNumber(f *testing.F, parse func(string) (int64, error), set func(string) (string, error), least int64) {
+func fuzzNumber(f *testing.F, name string) {
+	field := container.ResourceFieldNamed(name)
 	for _, s := range fuzzAmounts {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := parse(s)
+		n, err := ParseLimit(field, s)
 		if err != nil {
 			if n != 0 {
 				t.Fatalf("%q: %d with the error %v", s, n, err)
@@ -29,95 +30,42 @@ func fuzzNumber(f *testing.F, parse func(string) (int64, error), set func(string
 			}
 			return
 		}
-		if n < least && (n != -1 || s != "-1") {
+		if (n < field.Least || n > field.Most) && (n != -1 || s != "-1") {
 			t.Fatalf("%q gives %d", s, n)
 		}
 		if plain, err := strconv.ParseInt(s, 10, 64); err == nil && plain != n {
 			t.Fatalf("%q gives %d", s, n)
 		}
-		text, err := set(s)
-		if err != nil {
+		v := NewLimit(field)
+		if err := v.Set(s); err != nil {
 			t.Fatalf("%q parses, but Set says %v", s, err)
 		}
-		if again, err := parse(text); err != nil || again != n {
-			t.Fatalf("%q gives %d, but its String %q gives %d, %v", s, n, text, again, err)
+		if again, err := ParseLimit(field, v.String()); err != nil || again != n {
+			t.Fatalf("%q gives %d, but its String %q gives %d, %v", s, n, v.String(), again, err)
 		}
 	})
 }
 
-func FuzzGPUMemory(f *testing.F) {
-	fuzzNumber(f, ParseGPUMemory, func(s string) (string, error) {
-		var v GPUMemory
-		err := v.Set(s)
-		return v.String(), err
-	}, 1)
-}
+func FuzzGPUMemory(f *testing.F) { fuzzNumber(f, "GPUMemory") }
 
 func FuzzGPUPriority(f *testing.F) {
-	for _, s := range append(fuzzAmounts, "-1024", "1024", "1025") {
+	for _, s := range []string{"-1024", "1024", "1025"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		var p GPUPriority
-		if err := p.Set(s); err != nil {
-			if p.Value() != nil {
-				t.Fatalf("%q: set with the error %v", s, err)
-			}
-			return
-		}
-		if v := *p.Value(); v < MinGPUPriority || v > MaxGPUPriority {
-			t.Fatalf("%q gives %d", s, v)
-		}
-		var again GPUPriority
-		if err := again.Set(p.String()); err != nil || *again.Value() != *p.Value() {
-			t.Fatalf("%q: %q does not read back: %v", s, p.String(), err)
-		}
-	})
+	fuzzNumber(f, "GPUPriority")
 }
 
-func FuzzBlkioBps(f *testing.F) {
-	fuzzNumber(f, ParseBlkioBps, func(s string) (string, error) {
-		var v BlkioBps
-		err := v.Set(s)
-		return v.String(), err
-	}, minBlkioRate)
-}
+func FuzzBlkioBps(f *testing.F) { fuzzNumber(f, "BlkioReadLimit") }
 
-func FuzzBlkioIOps(f *testing.F) {
-	fuzzNumber(f, ParseBlkioIOps, func(s string) (string, error) {
-		var v BlkioIOps
-		err := v.Set(s)
-		return v.String(), err
-	}, minBlkioRate)
-}
+func FuzzBlkioIOps(f *testing.F) { fuzzNumber(f, "BlkioReadIOpsLimit") }
 
-func FuzzNetRate(f *testing.F) {
-	fuzzNumber(f, ParseNetRate, func(s string) (string, error) {
-		var v NetRate
-		err := v.Set(s)
-		return v.String(), err
-	}, minNetRate)
-}
+func FuzzNetRate(f *testing.F) { fuzzNumber(f, "NetEgressRate") }
 
 func FuzzNetClassID(f *testing.F) {
-	for _, s := range append(fuzzAmounts, "10:1", "10:", ":1", "ffff:ffff", "10000:1", "0xFFFFFFFF", "4294967296", "1:2:3", "+1:1") {
+	for _, s := range []string{"10:1", "10:", ":1", "ffff:ffff", "10000:1", "0xFFFFFFFF", "4294967296", "1:2:3", "+1:1"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		n, err := ParseNetClassID(s)
-		if err != nil {
-			if n != 0 {
-				t.Fatalf("%q: %d with the error %v", s, n, err)
-			}
-			return
-		}
-		if n < 0 || n > 1<<32-1 {
-			t.Fatalf("%q gives %d", s, n)
-		}
-		if again, err := ParseNetClassID(FormatNetClassID(uint32(n))); err != nil || again != n {
-			t.Fatalf("%q gives %d, its form %q gives %d, %v", s, n, FormatNetClassID(uint32(n)), again, err)
-		}
-	})
+	fuzzNumber(f, "NetClassID")
 }
 
 func FuzzNetPriority(f *testing.F) {

@@ -31,17 +31,17 @@ func FuzzMergeLimits(f *testing.F) {
 		if now, _ := json.Marshal(update); !bytes.Equal(now, asked) {
 			t.Fatalf("the update was edited: %s, was %s", now, asked)
 		}
-		for _, name := range []string{
-			"GPUPriority", "GPUMemory", "BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit", "BlkioWeightDevice",
-			"BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "NetClassID", "NetPriorities", "NetEgressRate", "NetIngressRate",
-		} {
-			field := func(r containertypes.Resources) reflect.Value { return reflect.ValueOf(r).FieldByName(name) }
+		for _, f := range containertypes.ResourceFields {
+			if f.Kind == "" && f.UpdateKind == "" {
+				continue
+			}
+			field := func(r containertypes.Resources) reflect.Value { return reflect.ValueOf(f.Ref(&r)).Elem() }
 			want := field(was)
 			if !field(update).IsNil() {
 				want = field(update)
 			}
 			if !reflect.DeepEqual(field(base).Interface(), want.Interface()) {
-				t.Fatalf("%s of %s over %s is wrong", name, second, first)
+				t.Fatalf("%s of %s over %s is wrong", f.Name, second, first)
 			}
 		}
 	})

@@ -35,11 +35,7 @@ const limitsCopyFile = "limits.json"
 const limitsCopyFormat = 1
 
 // addedResources are the fields of Resources that upstream does not know.
-var addedResources = []string{
-	"GPUPriority", "GPUMemory",
-	"BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit",
-	"NetClassID", "NetPriorities", "NetEgressRate", "NetIngressRate",
-}
+var addedResources = containertypes.ResourceFieldsOf("").Names()
 
 // limitsCopy belongs to one container: a copy of a folder, or a container made anew
 // under the same name, is another one.

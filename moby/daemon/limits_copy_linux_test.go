@@ -199,10 +199,10 @@ func TestAddedResourcesAreAll(t *testing.T) {
 	assert.NilError(t, err)
 	var there map[string]json.RawMessage
 	assert.NilError(t, json.Unmarshal(none, &there))
-	for name, i := range resourceFields {
-		_, always := there[name]
-		field := reflect.TypeFor[containertypes.Resources]().Field(i)
-		pointer := field.Type.Kind() == reflect.Pointer || field.Type.Kind() == reflect.Slice
-		assert.Check(t, is.Equal(slices.Contains(addedResources, name), !always && pointer), name)
+	for _, f := range containertypes.ResourceFields {
+		_, always := there[f.Name]
+		kind := reflect.TypeOf(f.Ref(&containertypes.Resources{})).Elem().Kind()
+		pointer := kind == reflect.Pointer || kind == reflect.Slice
+		assert.Check(t, is.Equal(slices.Contains(addedResources, f.Name), !always && pointer), f.Name)
 	}
 }

@@ -125,7 +125,7 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 		}
 	}
 	ctr.Unlock()
-	overlayNet(&limits, update)
+	netFields.Overlay(&limits, update)
 	limits = netLimits(limits)
 	flags := limitFlags(limits)
 	if flags == "" {
@@ -212,25 +212,7 @@ func canEnforceOn(network, driver string) error {
 }
 
 // namesNet tells whether r has any network field set.
-func namesNet(r containertypes.Resources) bool {
-	return r.NetClassID != nil || r.NetPriorities != nil || r.NetEgressRate != nil || r.NetIngressRate != nil
-}
-
-// overlayNet puts the network fields that over names on top of those of base.
-func overlayNet(base *containertypes.Resources, over containertypes.Resources) {
-	if over.NetClassID != nil {
-		base.NetClassID = over.NetClassID
-	}
-	if over.NetPriorities != nil {
-		base.NetPriorities = over.NetPriorities
-	}
-	if over.NetEgressRate != nil {
-		base.NetEgressRate = over.NetEgressRate
-	}
-	if over.NetIngressRate != nil {
-		base.NetIngressRate = over.NetIngressRate
-	}
-}
+func namesNet(r containertypes.Resources) bool { return netFields.Named(r) }
 
 func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 	limits := netLimits(r)
@@ -522,7 +504,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	ctr.Lock()
 	defer ctr.Unlock()
 	limits := ctr.HostConfig.Resources
-	overlayNet(&limits, update)
+	netFields.Overlay(&limits, update)
 	limits = netLimits(limits)
 	pid := int(tsk.Pid())
 	switch mode := ctr.HostConfig.NetworkMode; {
@@ -701,7 +683,7 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 // of this host that can do it at all.
 func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
 	cfg, unified := daemon.config(), daemon.RawSysInfo().CgroupUnified
-	id, bits := uint32(1), int64(minNetRate)
+	id, bits := uint32(1), int64(1)
 	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
 		return canEnforceNet(cfg, mode, limits, unified)
 	}

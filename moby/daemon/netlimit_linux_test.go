@@ -96,7 +96,7 @@ func TestOverlayNet(t *testing.T) {
 	one, two, rate, free := uint32(1), uint32(2), int64(8e6), int64(-1)
 	old := containertypes.Resources{NetClassID: &one, NetEgressRate: &rate, NetIngressRate: &rate}
 	r := old
-	overlayNet(&r, containertypes.Resources{NetClassID: &two, NetIngressRate: &free, NetPriorities: []containertypes.NetPriority{{Interface: "lo", Priority: 7}}})
+	netFields.Overlay(&r, containertypes.Resources{NetClassID: &two, NetIngressRate: &free, NetPriorities: []containertypes.NetPriority{{Interface: "lo", Priority: 7}}})
 	s := netSettings(r)
 	assert.Check(t, is.Equal(s.Class, two))
 	assert.Check(t, is.Equal(s.Egress, rate))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types"
+	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 )
 
@@ -14,18 +15,18 @@ import (
 // upstream's, and whether the host can enforce them now with the default
 // runtime.
 func (daemon *Daemon) resourceLimits() []system.ResourceLimits {
-	kind := func(feature string, r system.ResourceLimits, fields ...string) system.ResourceLimits {
-		r.Feature, r.Fields = feature, fields
+	kind := func(feature string, r system.ResourceLimits) system.ResourceLimits {
+		r.Feature, r.Fields = feature, containertypes.ResourceFieldsOf(feature).Names()
 		return r
 	}
 	memory, priority := daemon.gpuResourceLimits()
 	class, rate := daemon.netResourceLimits()
 	return []system.ResourceLimits{
-		kind("gpu-memory", memory, "GPUMemory"),
-		kind("gpu-priority", priority, "GPUPriority"),
-		kind("blkio-limit", daemon.blkioResourceLimits(), "BlkioReadIOpsLimit", "BlkioReadLimit", "BlkioWriteIOpsLimit", "BlkioWriteLimit"),
-		kind("net-class", class, "NetClassID", "NetPriorities"),
-		kind("net-rate", rate, "NetEgressRate", "NetIngressRate"),
+		kind("gpu-memory", memory),
+		kind("gpu-priority", priority),
+		kind("blkio-limit", daemon.blkioResourceLimits()),
+		kind("net-class", class),
+		kind("net-rate", rate),
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	containertypes "github.com/docker/docker/api/types/container"
 )
@@ -16,57 +15,45 @@ const restartPolicyName = "RestartPolicy"
 
 // resourceGroups has the JSON names of all resources that an update can change. Those
 // of a group depend on each other: they are put back together or not at all.
-var resourceGroups = [][]string{
-	{"Memory", "MemorySwap", "MemoryReservation", "KernelMemory"},
-	{"NanoCpus", "CpuPeriod", "CpuQuota"},
-	{"CpuRealtimePeriod", "CpuRealtimeRuntime"},
-	{"CpuShares"}, {"CpusetCpus"}, {"CpusetMems"}, {"PidsLimit"},
-	{"GPUPriority"}, {"GPUMemory"},
-	{"BlkioWeight"}, {"BlkioWeightDevice"},
-	{
-		"BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit",
-		"BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
-	},
-	{"NetClassID", "NetPriorities"}, {"NetEgressRate"}, {"NetIngressRate"},
-}
+var resourceGroups = func() (groups [][]string) {
+	at := map[string]int{} // by name of the group
+	for _, f := range containertypes.ResourceFields {
+		if f.Fixed {
+			continue
+		}
+		i, ok := at[f.Group]
+		if f.Group == "" || !ok {
+			i = len(groups)
+			groups, at[f.Group] = append(groups, nil), i
+		}
+		groups[i] = append(groups[i], f.Name)
+	}
+	return groups
+}()
 
 // resourceNames are the names in resourceGroups, and restartPolicyName.
 var resourceNames = append(slices.Concat(resourceGroups...), restartPolicyName)
 
-// resourceFields has the index of each field of Resources by its JSON name.
-var resourceFields = func() map[string]int {
-	fields := map[string]int{}
-	t := reflect.TypeFor[containertypes.Resources]()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		if name == "" {
-			name = t.Field(i).Name
-		}
-		fields[name] = i
-	}
-	return fields
-}()
-
 // copyResource gives dst the value that src has for one resource.
 func copyResource(dst *containertypes.Resources, src containertypes.Resources, name string) error {
-	i, ok := resourceFields[name]
-	if !ok || !slices.Contains(resourceNames, name) {
+	f := containertypes.ResourceFieldNamed(name)
+	if f == nil || f.Fixed {
 		return fmt.Errorf("%q is no resource that an update can change", name)
 	}
-	reflect.ValueOf(dst).Elem().Field(i).Set(reflect.ValueOf(src).Field(i))
+	f.Copy(dst, &src)
 	return nil
 }
 
 // resourceValue returns one resource of r, which must be one of resourceNames.
 func resourceValue(r containertypes.Resources, name string) any {
-	return reflect.ValueOf(r).Field(resourceFields[name]).Interface()
+	return reflect.ValueOf(containertypes.ResourceFieldNamed(name).Ref(&r)).Elem().Interface()
 }
 
 // namesResource tells whether r, as an update, names a resource. An empty list does:
 // it clears.
 func namesResource(r containertypes.Resources, name string) bool {
-	i, ok := resourceFields[name]
-	return ok && !reflect.ValueOf(r).Field(i).IsZero()
+	f := containertypes.ResourceFieldNamed(name)
+	return f != nil && f.Named(&r)
 }
 
 // namesAny tells whether r, as an update, names any resource.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	cerrdefs "github.com/containerd/errdefs"
@@ -593,108 +592,39 @@ func (daemon *Daemon) saveHostConfig(ctr *container.Container) error {
 
 // keepFixed gives r the fields that no update can change.
 func keepFixed(r *containertypes.Resources, fixed containertypes.Resources) {
-	changed := *r
-	*r = fixed
-	r.BlkioWeight = changed.BlkioWeight
-	r.CPUShares = changed.CPUShares
-	r.NanoCPUs = changed.NanoCPUs
-	r.CPUPeriod = changed.CPUPeriod
-	r.CPUQuota = changed.CPUQuota
-	r.CPURealtimePeriod = changed.CPURealtimePeriod
-	r.CPURealtimeRuntime = changed.CPURealtimeRuntime
-	r.CpusetCpus = changed.CpusetCpus
-	r.CpusetMems = changed.CpusetMems
-	r.Memory = changed.Memory
-	r.MemorySwap = changed.MemorySwap
-	r.MemoryReservation = changed.MemoryReservation
-	r.KernelMemory = changed.KernelMemory
-	r.PidsLimit = changed.PidsLimit
-	r.GPUPriority = changed.GPUPriority
-	r.GPUMemory = changed.GPUMemory
-	r.BlkioReadLimit = changed.BlkioReadLimit
-	r.BlkioWriteLimit = changed.BlkioWriteLimit
-	r.BlkioReadIOpsLimit = changed.BlkioReadIOpsLimit
-	r.BlkioWriteIOpsLimit = changed.BlkioWriteIOpsLimit
-	r.BlkioWeightDevice = changed.BlkioWeightDevice
-	r.BlkioDeviceReadBps = changed.BlkioDeviceReadBps
-	r.BlkioDeviceWriteBps = changed.BlkioDeviceWriteBps
-	r.BlkioDeviceReadIOps = changed.BlkioDeviceReadIOps
-	r.BlkioDeviceWriteIOps = changed.BlkioDeviceWriteIOps
-	r.NetClassID = changed.NetClassID
-	r.NetPriorities = changed.NetPriorities
-	r.NetEgressRate = changed.NetEgressRate
-	r.NetIngressRate = changed.NetIngressRate
+	for _, f := range containertypes.ResourceFields {
+		if f.Fixed {
+			f.Copy(r, &fixed)
+		}
+	}
 }
 
 // assigning returns the update that gives each resource that update names the value
 // that old has, or its default if it has none, since absent would mean "keep".
 func (daemon *Daemon) assigning(update, old containertypes.Resources) (back containertypes.Resources) {
-	set := func(dst *int64, named, old, byDefault int64) {
-		if named != 0 {
-			*dst = old
-			if old == 0 {
-				*dst = byDefault
-			}
+	for _, f := range containertypes.ResourceFields {
+		if !f.Fixed && f.Named(&update) {
+			f.Assign(&back, &old)
 		}
 	}
-	set(&back.CPUShares, update.CPUShares, old.CPUShares, 1024)
-	set(&back.Memory, update.Memory, old.Memory, -1)
-	set(&back.MemorySwap, update.MemorySwap, old.MemorySwap, -1)
-	set(&back.MemoryReservation, update.MemoryReservation, old.MemoryReservation, -1)
+	// Upstream stores these, and has nothing to put in their place.
+	back.KernelMemory, back.CPURealtimePeriod, back.CPURealtimeRuntime = 0, 0, 0
 	if update.NanoCPUs != 0 || update.CPUPeriod != 0 || update.CPUQuota != 0 {
 		// Three names for the same two files.
 		back.NanoCPUs, back.CPUPeriod, back.CPUQuota = old.NanoCPUs, old.CPUPeriod, old.CPUQuota
 		if back.NanoCPUs == 0 {
-			set(&back.CPUPeriod, 1, old.CPUPeriod, 100000)
-			set(&back.CPUQuota, 1, old.CPUQuota, -1)
+			for _, name := range []string{"CpuPeriod", "CpuQuota"} {
+				containertypes.ResourceFieldNamed(name).Assign(&back, &old)
+			}
 		}
 	}
-	if update.BlkioWeight != 0 {
-		back.BlkioWeight = old.BlkioWeight
+	if update.CpusetCpus != "" && back.CpusetCpus == "" {
+		back.CpusetCpus = daemon.RawSysInfo().Cpus
 	}
-	if update.CpusetCpus != "" {
-		if back.CpusetCpus = old.CpusetCpus; back.CpusetCpus == "" {
-			back.CpusetCpus = daemon.RawSysInfo().Cpus
-		}
+	if update.CpusetMems != "" && back.CpusetMems == "" {
+		back.CpusetMems = daemon.RawSysInfo().Mems
 	}
-	if update.CpusetMems != "" {
-		if back.CpusetMems = old.CpusetMems; back.CpusetMems == "" {
-			back.CpusetMems = daemon.RawSysInfo().Mems
-		}
-	}
-	assignPtr(&back.PidsLimit, update.PidsLimit, old.PidsLimit, -1)
-	assignPtr(&back.GPUPriority, update.GPUPriority, old.GPUPriority, 0)
-	assignPtr(&back.GPUMemory, update.GPUMemory, old.GPUMemory, gpuUnlimited)
-	assignPtr(&back.BlkioReadLimit, update.BlkioReadLimit, old.BlkioReadLimit, unlimited)
-	assignPtr(&back.BlkioWriteLimit, update.BlkioWriteLimit, old.BlkioWriteLimit, unlimited)
-	assignPtr(&back.BlkioReadIOpsLimit, update.BlkioReadIOpsLimit, old.BlkioReadIOpsLimit, unlimited)
-	assignPtr(&back.BlkioWriteIOpsLimit, update.BlkioWriteIOpsLimit, old.BlkioWriteIOpsLimit, unlimited)
-	assignList(&back.BlkioWeightDevice, update.BlkioWeightDevice, old.BlkioWeightDevice)
-	assignList(&back.BlkioDeviceReadBps, update.BlkioDeviceReadBps, old.BlkioDeviceReadBps)
-	assignList(&back.BlkioDeviceWriteBps, update.BlkioDeviceWriteBps, old.BlkioDeviceWriteBps)
-	assignList(&back.BlkioDeviceReadIOps, update.BlkioDeviceReadIOps, old.BlkioDeviceReadIOps)
-	assignList(&back.BlkioDeviceWriteIOps, update.BlkioDeviceWriteIOps, old.BlkioDeviceWriteIOps)
-	assignPtr(&back.NetClassID, update.NetClassID, old.NetClassID, 0)
-	assignList(&back.NetPriorities, update.NetPriorities, old.NetPriorities)
-	assignPtr(&back.NetEgressRate, update.NetEgressRate, old.NetEgressRate, unlimited)
-	assignPtr(&back.NetIngressRate, update.NetIngressRate, old.NetIngressRate, unlimited)
 	return back
-}
-
-func assignPtr[T any](dst **T, named, old *T, byDefault T) {
-	if named != nil {
-		if *dst = old; old == nil {
-			*dst = &byDefault
-		}
-	}
-}
-
-func assignList[T any](dst *[]T, named, old []T) {
-	if named != nil {
-		if *dst = old; old == nil {
-			*dst = []T{}
-		}
-	}
 }
 
 // logUpdate emits the update event, with what changed as attributes: the names
@@ -709,23 +639,17 @@ func (daemon *Daemon) logUpdate(ctr *container.Container, old containertypes.Res
 
 func changedResources(old, now containertypes.Resources) map[string]string {
 	changed := map[string]string{}
-	before, after := reflect.ValueOf(old), reflect.ValueOf(now)
-	for i := range before.NumField() {
-		was, is := before.Field(i), after.Field(i)
-		if reflect.DeepEqual(was.Interface(), is.Interface()) {
+	for _, f := range containertypes.ResourceFields {
+		was, is := f.Ref(&old), f.Ref(&now)
+		if reflect.DeepEqual(was, is) {
 			continue
 		}
-		field := before.Type().Field(i)
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name == "" {
-			name = field.Name
-		}
-		value, err := json.Marshal(is.Interface())
+		value, err := json.Marshal(is)
 		if err != nil {
-			log.G(context.TODO()).WithError(err).Errorf("%s of the update event", name)
+			log.G(context.TODO()).WithError(err).Errorf("%s of the update event", f.Name)
 			continue
 		}
-		changed[name] = string(value)
+		changed[f.Name] = string(value)
 	}
 	return changed
 }

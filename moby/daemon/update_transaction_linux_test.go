@@ -414,10 +414,10 @@ func TestResourceNamesAreThoseThatAnUpdateChanges(t *testing.T) {
 		if name == restartPolicyName {
 			continue
 		}
-		i, ok := resourceFields[name]
-		assert.Assert(t, ok, name)
+		f := containertypes.ResourceFieldNamed(name)
+		assert.Assert(t, f != nil, name)
 		var changed, kept containertypes.Resources
-		fill(reflect.ValueOf(&changed).Elem().Field(i))
+		fill(reflect.ValueOf(f.Ref(&changed)).Elem())
 		kept = changed
 		keepFixed(&kept, containertypes.Resources{})
 		assert.Check(t, is.DeepEqual(kept, changed), "keepFixed forgets %s", name)
@@ -427,12 +427,20 @@ func TestResourceNamesAreThoseThatAnUpdateChanges(t *testing.T) {
 		d := &Daemon{sysInfo: &sysinfo.SysInfo{}}
 		assert.Check(t, namesResource(d.assigning(changed, changed), name), "assigning forgets %s", name)
 	}
-	for name, i := range resourceFields {
+	for i := range reflect.TypeFor[containertypes.Resources]().NumField() {
+		var changed containertypes.Resources
+		at := reflect.ValueOf(&changed).Elem().Field(i)
+		name := ""
+		for _, f := range containertypes.ResourceFields {
+			if f.Ref(&changed) == at.Addr().Interface() {
+				name = f.Name
+			}
+		}
 		if seen[name] {
 			continue
 		}
-		var changed containertypes.Resources
-		fill(reflect.ValueOf(&changed).Elem().Field(i))
+		assert.Check(t, name != "", "%s has no row in ResourceFields", reflect.TypeFor[containertypes.Resources]().Field(i).Name)
+		fill(at)
 		keepFixed(&changed, containertypes.Resources{})
 		assert.Check(t, !namesResource(changed, name), "%s is updated and in no group", name)
 	}

@@ -20,21 +20,23 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-var flagLine = regexp.MustCompile(`flags\.Var\(&o\.[a-zA-Z]+, "([a-z-]+)"`)
+// The flags of the table of limits, and what is no limit.
+var flagLine = regexp.MustCompile(`Flag: "([a-z-]+)", Kind:|flags\.Var\(&o\.[a-zA-Z]+, "([a-z-]+)"`)
 
 // A flag that is added must be described, one that goes must go there too.
 func TestEveryFlagIsInCLI(t *testing.T) {
-	flags := flagLine.FindAllStringSubmatch(read(t, "cli/cli/command/container/limits.go"), -1)
-	assert.Assert(t, len(flags) >= 3, "no flags found in limits.go")
+	flags := flagLine.FindAllStringSubmatch(read(t, "moby/api/types/container/resource_table.go")+read(t, "cli/cli/command/container/limits.go"), -1)
+	assert.Assert(t, len(flags) >= 11, "only %d flags found", len(flags))
 	known := map[string]bool{}
 	page := read(t, "docs/cli.md")
 	table := page[:strings.Index(page, "\n## ")]
 	for _, f := range flags {
-		known[f[1]] = true
-		assert.Assert(t, strings.Contains(table, "`--"+f[1]+"`"), "docs/cli.md does not describe --%s", f[1])
+		name := f[1] + f[2]
+		known[name] = true
+		assert.Assert(t, strings.Contains(table, "`--"+name+"`"), "docs/cli.md does not describe --%s", name)
 	}
 	for _, f := range regexp.MustCompile("`--([a-z-]+)`").FindAllStringSubmatch(table, -1) {
-		assert.Assert(t, known[f[1]], "docs/cli.md describes --%s, which limits.go does not have", f[1])
+		assert.Assert(t, known[f[1]], "docs/cli.md describes --%s, which the table of limits does not have", f[1])
 	}
 }
 

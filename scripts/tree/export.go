@@ -111,6 +111,20 @@ func (p *project) series(r row, src source, pl *plan) ([]commit, error) {
 			out = append(out, c)
 		}
 	}
+	made := commit{
+		name:    "texts-of-the-limits",
+		subject: r.name + ": texts of the limits",
+		body:    "Reference, completion and the like, made from the table of limits.\n",
+	}
+	for _, t := range pl.in.texts {
+		if old, new := pl.base[t.path], pl.made[t.path]; !bytes.Equal(old, new) {
+			made.files = append(made.files, change{t.path, old, new})
+		}
+	}
+	slices.SortFunc(made.files, func(a, b change) int { return strings.Compare(a.path, b.path) })
+	if len(made.files) > 0 {
+		out = append(out, made)
+	}
 	return out, nil
 }
 

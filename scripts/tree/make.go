@@ -31,6 +31,11 @@ func (p *project) plan(r row, src source, in *inputs) (*plan, error) {
 			owned = append(owned, s.path)
 		}
 	}
+	for _, t := range in.texts {
+		if !t.isNew() {
+			owned = append(owned, t.path)
+		}
+	}
 	if err := src.fetch(slices.Concat(owned, sortedKeys(in.own))); err != nil {
 		return nil, err
 	}
@@ -83,6 +88,32 @@ func (p *project) plan(r row, src source, in *inputs) (*plan, error) {
 				return nil, err
 			}
 		}
+	}
+	for _, t := range in.texts {
+		_, hooked := pl.made[t.path]
+		_, ours := in.own[t.path]
+		if hooked || ours || t.isNew() && src.exists(t.path) {
+			errs = append(errs, fmt.Errorf("%s: %s is made by prepare, a patch, a file of ours or upstream, too", t.name, t.path))
+			continue
+		}
+		var base []byte
+		if !t.isNew() {
+			if base, err = read(t.path); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", t.name, err))
+				continue
+			}
+			pl.base[t.path] = base
+		}
+		out, err := t.apply(base, in.fields, read)
+		if err != nil && p.lenient {
+			p.log("%v", err)
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		pl.made[t.path] = out
 	}
 	return pl, errors.Join(errs...)
 }
@@ -302,6 +333,11 @@ func (p *project) update(r row, st *stamp, in *inputs, discard bool) (string, er
 			delete(idx, name)
 			wrote++
 			continue
+		}
+		if idx[name].kind == kindLink { // a file of ours became a text: not through the link
+			if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
 		}
 		now, err := os.ReadFile(full)
 		if err != nil || !bytes.Equal(now, want[name]) {

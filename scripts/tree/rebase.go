@@ -22,7 +22,7 @@ type price struct {
 	path    string
 	newPath string
 	alone   string // what patch -F0 makes of the hunks: exact, offset, rejected
-	result  string // unchanged, clean, 3-way, conflict, gone, taken, prepare
+	result  string // unchanged, clean, made, 3-way, conflict, gone, text, taken, prepare
 	churn   int    // lines that upstream added and removed in the file
 	note    string
 	merged  []byte // with marks where it conflicts; nil if gone
@@ -231,6 +231,22 @@ func (p *project) price(r row, to source, moved map[string]string) (*move, error
 			m.prices = append(m.prices, f)
 		}
 	}
+	for _, t := range in.texts {
+		f := price{patch: "texts", path: t.path, newPath: t.path, result: "made", alone: "exact"}
+		var theirs []byte
+		if !t.isNew() {
+			if theirs, err = read(t.path); err == nil {
+				f.churn, err = churn(pl.base[t.path], theirs)
+			}
+		}
+		if err == nil {
+			f.merged, err = t.apply(theirs, in.fields, read)
+		}
+		if err != nil {
+			f.merged, f.result, f.alone, f.note = nil, "text", "rejected", strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		m.prices = append(m.prices, f)
+	}
 	for _, name := range sortedKeys(in.own) {
 		if to.exists(name) {
 			m.prices = append(m.prices, price{path: name, result: "taken", note: "a file of ours exists upstream now: rename ours, or drop it"})
@@ -336,7 +352,7 @@ func table(moves []*move) string {
 			}
 			n++
 			switch f.result {
-			case "unchanged", "clean":
+			case "unchanged", "clean", "made":
 				clean++
 			case "3-way":
 				way3++
@@ -498,7 +514,10 @@ func (p *project) carry(m *move) error {
 	if err := os.RemoveAll(p.dir(m.row)); err != nil {
 		return err
 	}
+	// A text that does not fit leaves its file as upstream has it, until it is changed.
+	p.lenient = true
 	text, err := p.makeTree(m.row, false)
+	p.lenient = false
 	if err != nil {
 		return err
 	}

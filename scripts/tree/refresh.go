@@ -65,11 +65,17 @@ func (p *project) planRefresh(r row, rewrite bool) (*refreshPlan, error) {
 			owner[s.path] = pf.name
 		}
 	}
+	texts := map[string]string{}
+	for _, t := range in.texts {
+		texts[t.path] = t.name
+	}
 	for _, name := range rp.sc.missing {
 		refuse = append(refuse, fmt.Sprintf("%s: deleted in the tree; a hook cannot delete an upstream file: put it back by tree make --discard %s", name, r.name))
 	}
 	for _, name := range rp.sc.edited {
-		if owner[name] == "" {
+		if texts[name] != "" {
+			refuse = append(refuse, fmt.Sprintf("%s: changed in the tree, but it is made from %s: change that, and drop this by tree make --discard %s", name, texts[name], r.name))
+		} else if owner[name] == "" {
 			refuse = append(refuse, fmt.Sprintf("%s: changed in the tree, but no patch owns it: run make hook T=%s P=NNNN-area-what.patch F=%s, then refresh", name, r.name, name))
 		}
 	}
@@ -212,6 +218,11 @@ func (p *project) refresh(r row, rewrite bool) ([]string, error) {
 			}
 		}
 	}
+	for _, t := range rp.in.texts {
+		if made[t.path], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(t.path))); err != nil {
+			return nil, err
+		}
+	}
 	for name, e := range rp.idx {
 		data, ok := made[name]
 		switch {
@@ -268,6 +279,11 @@ func (p *project) hook(r row, patch, file string) (string, error) {
 	}
 	if _, made := prepared[file]; !made && (r.drops(file) || !src.exists(file)) {
 		return "", fmt.Errorf("%s: no such file upstream in %s; a new file needs no patch, it goes into %s/", file, r.name, r.own)
+	}
+	for _, t := range in.texts {
+		if t.path == file {
+			return "", fmt.Errorf("%s: it is made from %s; change that", file, t.name)
+		}
 	}
 	patch = path.Base(patch)
 	var found []*patchFile

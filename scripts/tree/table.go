@@ -51,6 +51,7 @@ type project struct {
 	// setPins writes new pins, module → module@version.
 	setPins func(map[string]string) error
 	log     func(format string, args ...any)
+	lenient bool // leaves out texts that do not fit
 }
 
 func openProject(root string) (*project, error) {
@@ -128,10 +129,10 @@ func parseTable(data []byte) ([]row, error) {
 			if len(f) == 0 {
 				continue
 			}
-			want := map[string]int{"drop": 1, "gomod": 2, "replace": 3}
+			want := map[string]int{"drop": 1, "gomod": 2, "replace": 3, "texts": 1}
 			n, ok := want[f[0]]
 			if !ok || n != len(f)-1 {
-				return nil, fail("prepare %q: want drop DIR, gomod MODULE GO or replace FILE MODULE TREE", strings.TrimSpace(step))
+				return nil, fail("prepare %q: want drop DIR, gomod MODULE GO, replace FILE MODULE TREE or texts DIR", strings.TrimSpace(step))
 			}
 			r.prepare = append(r.prepare, prepareStep{f[0], f[1:]})
 		}
@@ -332,6 +333,8 @@ func (p *project) patches(r row) ([]*patchFile, error) {
 type inputs struct {
 	pin     string
 	patches []*patchFile
+	texts   []*text
+	fields  []field // for the texts
 	own     map[string]string
 	digest  string // of the above; own files by name only, they are links
 	hooks   string // of pin, prepare and patches
@@ -346,6 +349,9 @@ func (p *project) inputs(r row) (*inputs, error) {
 	if in.patches, err = p.patches(r); err != nil {
 		return nil, err
 	}
+	if in.texts, in.fields, err = p.texts(r); err != nil {
+		return nil, err
+	}
 	if in.own, err = p.ownFiles(r); err != nil {
 		return nil, err
 	}
@@ -356,6 +362,12 @@ func (p *project) inputs(r row) (*inputs, error) {
 	}
 	for _, pf := range in.patches {
 		fmt.Fprintf(h, "patch %s %x\n", pf.name, sha256.Sum256(pf.data))
+	}
+	for _, t := range in.texts {
+		fmt.Fprintf(h, "text %s %x\n", t.name, sha256.Sum256(t.data))
+	}
+	if in.fields != nil {
+		fmt.Fprintf(h, "fields %+v\n", in.fields)
 	}
 	in.hooks = fmt.Sprintf("%x", h.Sum(nil))
 	fmt.Fprintf(h, "own %s\n", r.own)

@@ -22,18 +22,9 @@ import (
 // changes a container takes. A limit that was not given stays out of the
 // request: a new container gets none, an existing one keeps what it has.
 type limitOptions struct {
-	gpuPriority    opts.GPUPriority
-	gpuMemory      opts.GPUMemory
-	blkioReadBps   opts.BlkioBps
-	blkioWriteBps  opts.BlkioBps
-	blkioReadIOps  opts.BlkioIOps
-	blkioWriteIOps opts.BlkioIOps
-	netClassID     opts.NetClassID
-	netPriorities  opts.NetPriorities
-	netEgressRate  opts.NetRate
-	netIngressRate opts.NetRate
-	file           resourcesFile
-	devices        *deviceOptions // of an existing container
+	values  []opts.LimitValue
+	file    resourcesFile
+	devices *deviceOptions // of an existing container
 
 	flags *pflag.FlagSet
 }
@@ -46,14 +37,16 @@ type deviceOptions struct {
 }
 
 // limitAliases are other names of flags. They are not in the help, which names
-// those that one is meant to know. The last is how the flag was once spelled.
-var limitAliases = map[string]string{
-	"blkio-read-bps":   "blkio-read-limit",
-	"blkio-write-bps":  "blkio-write-limit",
-	"blkio-read-iops":  "blkio-read-iops-limit",
-	"blkio-write-iops": "blkio-write-iops-limit",
-	"blkio-reed-limit": "blkio-read-limit",
-}
+// those that one is meant to know.
+var limitAliases = func() map[string]string {
+	aliases := map[string]string{}
+	for _, f := range container.ResourceFields {
+		for _, alias := range f.Aliases {
+			aliases[alias] = f.Flag
+		}
+	}
+	return aliases
+}()
 
 // acceptLimitAliases makes a set of flags take the aliases. It is one flag by
 // two names, so that whether it was given is asked once, and the last one wins.
@@ -71,22 +64,14 @@ func acceptLimitAliases(flags *pflag.FlagSet) {
 func (o *limitOptions) addFlags(flags *pflag.FlagSet) {
 	o.flags = flags
 	acceptLimitAliases(flags)
-	flags.Var(&o.blkioReadBps, "blkio-read-limit", "Limit read rate (bytes per second) of each disk behind the container (-1 for no limit)")
-	flags.Var(&o.blkioReadIOps, "blkio-read-iops-limit", "Limit read rate (IO per second) of each disk behind the container (-1 for no limit)")
-	flags.Var(&o.blkioWriteBps, "blkio-write-limit", "Limit write rate (bytes per second) of each disk behind the container (-1 for no limit)")
-	flags.Var(&o.blkioWriteIOps, "blkio-write-iops-limit", "Limit write rate (IO per second) of each disk behind the container (-1 for no limit)")
-	flags.Var(&o.gpuMemory, "gpu-memory", "GPU memory limit (-1 for no limit)")
-	flags.Var(&o.gpuPriority, "gpu-priority", "GPU scheduling priority (-1024 to 1024)")
-	flags.Var(&o.netClassID, "net-classid", "Traffic class of sent packets (MAJOR:MINOR in hexadecimal, 0 for none)")
-	flags.Var(&o.netEgressRate, "net-egress-rate", "Limit rate (bits per second) from the container (-1 for no limit)")
-	flags.Var(&o.netIngressRate, "net-ingress-rate", "Limit rate (bits per second) to the container (-1 for no limit)")
-	flags.Var(&o.netPriorities, "net-prio", "Priority of sent packets by interface of the host (IFACE:PRIO)")
-	flags.Var(&o.file, "resources-file", "Read resource limits from a YAML or JSON file")
-	for _, f := range resourceFields {
-		if f.feature != "" {
-			_ = flags.SetAnnotation(f.flag, "resource", []string{f.feature})
-		}
+	o.values = nil
+	for _, f := range container.ResourceFieldsOf("") {
+		v := opts.NewLimitValue(f)
+		o.values = append(o.values, v)
+		flags.Var(v, f.Flag, f.Help)
+		_ = flags.SetAnnotation(f.Flag, "resource", []string{f.Kind})
 	}
+	flags.Var(&o.file, "resources-file", "Read resource limits from a YAML or JSON file")
 }
 
 // addUpdateFlags adds the same flags for an existing container. It refuses a
@@ -101,31 +86,25 @@ func (o *limitOptions) addUpdateFlags(flags *pflag.FlagSet) {
 		readIOps:  opts.NewThrottleDevices(opts.ValidateThrottleIOpsDevice),
 		writeIOps: opts.NewThrottleDevices(opts.ValidateThrottleIOpsDevice),
 	}
-	flags.Var(&o.devices.weight, "blkio-weight-device", "Block IO weight (relative device weight, empty to clear the list)")
-	flags.Var(&o.devices.readBps, "device-read-bps", "Limit read rate (bytes per second) from a device (empty to clear the list)")
-	flags.Var(&o.devices.readIOps, "device-read-iops", "Limit read rate (IO per second) from a device (empty to clear the list)")
-	flags.Var(&o.devices.writeBps, "device-write-bps", "Limit write rate (bytes per second) to a device (empty to clear the list)")
-	flags.Var(&o.devices.writeIOps, "device-write-iops", "Limit write rate (IO per second) to a device (empty to clear the list)")
-	for _, f := range resourceFields {
-		if f.updateFeature != "" {
-			_ = flags.SetAnnotation(f.flag, "resource", []string{f.updateFeature})
-		}
+	for name, v := range map[string]pflag.Value{
+		"BlkioWeightDevice":    &o.devices.weight,
+		"BlkioDeviceReadBps":   &o.devices.readBps,
+		"BlkioDeviceReadIOps":  &o.devices.readIOps,
+		"BlkioDeviceWriteBps":  &o.devices.writeBps,
+		"BlkioDeviceWriteIOps": &o.devices.writeIOps,
+	} {
+		f := container.ResourceFieldNamed(name)
+		flags.Var(v, f.Flag, f.Help)
+		_ = flags.SetAnnotation(f.Flag, "resource", []string{f.UpdateKind})
 	}
 }
 
 // apply puts the limits that were given into r, flags before the file. The
 // rest of r, as far as it was given by flags, must be there already.
 func (o *limitOptions) apply(r *container.Resources) {
-	r.GPUPriority = o.gpuPriority.Value()
-	r.GPUMemory = o.gpuMemory.Value()
-	r.BlkioReadLimit = o.blkioReadBps.Value()
-	r.BlkioWriteLimit = o.blkioWriteBps.Value()
-	r.BlkioReadIOpsLimit = o.blkioReadIOps.Value()
-	r.BlkioWriteIOpsLimit = o.blkioWriteIOps.Value()
-	r.NetClassID = o.netClassID.Value()
-	r.NetPriorities = o.netPriorities.Value()
-	r.NetEgressRate = o.netEgressRate.Value()
-	r.NetIngressRate = o.netIngressRate.Value()
+	for _, v := range o.values {
+		v.Apply(r)
+	}
 	if d := o.devices; d != nil {
 		r.BlkioWeightDevice = d.weight.Value()
 		r.BlkioDeviceReadBps = d.readBps.Value()
@@ -150,30 +129,20 @@ func (o *limitOptions) check(dockerCLI command.Cli) error {
 
 // warn writes a line to w for each limit that is valid but probably a slip.
 func (o *limitOptions) warn(w io.Writer) {
-	if o.gpuMemory.LooksLikeMegabytes() {
-		n := o.gpuMemory.String()
-		_, _ = fmt.Fprintf(w, "WARNING: --gpu-memory=%s is %s bytes, less than 1 MiB: did you mean %sm?\n", n, n, n)
+	for _, f := range container.ResourceFieldsOf("") {
+		if v, ok := o.flags.Lookup(f.Flag).Value.(*opts.Limit); ok && v.LooksLikeMegabytes() {
+			_, _ = fmt.Fprintf(w, "WARNING: --%s=%s is %s bytes, less than 1 MiB: did you mean %sm?\n", f.Flag, v, v, v)
+		}
 	}
-}
-
-// limitValues are values to offer for a limit.
-var limitValues = map[string][]string{
-	"blkio-read-iops-limit":  {"-1"},
-	"blkio-read-limit":       {"-1"},
-	"blkio-write-iops-limit": {"-1"},
-	"blkio-write-limit":      {"-1"},
-	"gpu-memory":             {"-1"},
-	"gpu-priority":           {"-1024", "-512", "0", "512", "1024"},
-	"net-classid":            {"0"},
-	"net-egress-rate":        {"-1"},
-	"net-ingress-rate":       {"-1"},
 }
 
 // addLimitCompletions adds shell completion for the values of the limits. A
 // flag that has one already keeps it.
 func addLimitCompletions(cmd *cobra.Command) {
-	for flag, values := range limitValues {
-		_ = cmd.RegisterFlagCompletionFunc(flag, completion.FromList(values...))
+	for _, f := range container.ResourceFieldsOf("") {
+		if values := f.CompletionValues(); values != nil {
+			_ = cmd.RegisterFlagCompletionFunc(f.Flag, completion.FromList(values...))
+		}
 	}
 	_ = cmd.RegisterFlagCompletionFunc("resources-file", completion.FileNames)
 }
@@ -218,8 +187,8 @@ func checkLimits(ctx context.Context, apiClient client.APIClient, containerID st
 func differingLimits(wanted, stored container.Resources) []string {
 	var flags []string
 	for _, f := range resourceFields {
-		if f.feature != "" && f.isSet(&wanted) && f.text(&wanted) != f.text(&stored) {
-			flags = append(flags, "--"+f.flag+"="+f.text(&wanted))
+		if f.Kind != "" && f.isSet(&wanted) && f.text(&wanted) != f.text(&stored) {
+			flags = append(flags, "--"+f.Flag+"="+f.text(&wanted))
 		}
 	}
 	return flags

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/cli/cli/command/completion"
 	"github.com/docker/cli/cli/command/formatter"
 	flagsHelper "github.com/docker/cli/cli/flags"
+	"github.com/docker/cli/internal/lazyregexp"
 	"github.com/docker/cli/opts"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
@@ -74,7 +75,37 @@ func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("container", completion.ContainerNames(dockerCLI, false))
 	addCurrentValueCompletions(cmd, dockerCLI, &options.containers)
 	addLimitCompletions(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		err = oneDash(cmd.Flags(), err)
+		if cmd.HasParent() {
+			return cmd.Parent().FlagErrorFunc()(cmd, err)
+		}
+		return err
+	})
 	return cmd
+}
+
+// The paper that the command is from writes long flags with one dash, which is a row of
+// short ones here: "-container=X" is "-c" with a strange value.
+var oneDashErrors = []*lazyregexp.Regexp{
+	lazyregexp.New(`^invalid argument "(?P<rest>[a-z-]+)(?P<value>=.*|)" for "-(?P<first>.), --`),
+	lazyregexp.New(`^unknown shorthand flag: '.' in -(?P<first>.)(?P<rest>[a-z-]+)(?P<value>=.*|)$`),
+}
+
+// oneDash makes an error that is easier to understand of one that flags gave for a
+// long flag with one dash.
+func oneDash(flags *pflag.FlagSet, err error) error {
+	for _, syntax := range oneDashErrors {
+		part := syntax.FindStringSubmatch(err.Error())
+		if part == nil {
+			continue
+		}
+		get := func(name string) string { return part[slices.Index(syntax.SubexpNames(), name)] }
+		if name := get("first") + get("rest"); flags.Lookup(name) != nil {
+			return fmt.Errorf("unknown flag: -%s: did you mean --%s%s, with two dashes?", name, name, get("value"))
+		}
+	}
+	return err
 }
 
 func runModresources(ctx context.Context, dockerCLI command.Cli, flags *pflag.FlagSet, options *modresourcesOptions, containers []string) error {
@@ -437,7 +468,7 @@ func (m *modresources) putBackOne(ctx context.Context, t modresourcesTarget) err
 	}
 	options := container.UpdateOptions{Version: t.version}
 	for _, f := range m.fields {
-		options.Replace = append(options.Replace, f.name)
+		options.Replace = append(options.Replace, f.Name)
 	}
 	for {
 		_, err := m.send(ctx, t, t.old, options)
@@ -496,7 +527,7 @@ func (m *modresources) write(w io.Writer, targets []modresourcesTarget, options 
 		for _, f := range m.fields {
 			changes = append(changes, resourceChange{
 				container: t.name,
-				resource:  f.flag,
+				resource:  f.Flag,
 				old:       f.text(&t.old.Resources),
 				new:       f.text(&m.wanted),
 			})
@@ -531,11 +562,11 @@ func showResources(ctx context.Context, dockerCLI command.Cli, flags *pflag.Flag
 // that the container on the command line has, if it is a single one.
 func addCurrentValueCompletions(cmd *cobra.Command, dockerCLI completion.APIClientProvider, containers *opts.ListOpts) {
 	for _, f := range resourceFields {
-		if !f.updatable {
+		if f.Fixed {
 			continue
 		}
-		_ = cmd.RegisterFlagCompletionFunc(f.flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			values := slices.Clone(limitValues[f.flag])
+		_ = cmd.RegisterFlagCompletionFunc(f.Flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			values := slices.Clone(f.CompletionValues())
 			args = slices.Concat(containers.GetSlice(), args)
 			m := &modresources{apiClient: dockerCLI.Client()}
 			// Not the number of args: completion parses the flags twice, and

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/internal/test"
 	"github.com/docker/docker/api/types"
@@ -289,12 +290,12 @@ func TestUpdateResourceFlags(t *testing.T) {
 		}
 		_, ok := resourceArgs[f.Name]
 		assert.Check(t, ok, "--%s is not tested", f.Name)
-		i := slices.IndexFunc(resourceFields, func(r resourceField) bool { return r.flag == f.Name })
+		i := slices.IndexFunc(resourceFields, func(r resourceField) bool { return r.Flag == f.Name })
 		assert.Assert(t, i >= 0, "--%s is not in resourceFields", f.Name)
-		assert.Check(t, resourceFields[i].updatable, "--%s is not updatable in resourceFields", f.Name)
+		assert.Check(t, !resourceFields[i].Fixed, "--%s is not updatable in resourceFields", f.Name)
 	})
 	for _, f := range resourceFields {
-		assert.Check(t, is.Equal(flags.Lookup(f.flag) != nil, f.updatable), f.name)
+		assert.Check(t, is.Equal(flags.Lookup(f.Flag) != nil, !f.Fixed), f.Name)
 	}
 	assert.Check(t, flags.Lookup("restart") == nil)
 }
@@ -698,7 +699,7 @@ func TestResourceText(t *testing.T) {
 		{field: "NetPriorities", r: container.Resources{NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 5}, {Interface: "eth1", Priority: 6}}}, exp: "eth0:5,eth1:6"},
 		{field: "CpusetCpus", r: container.Resources{CpusetCpus: "0-3"}, exp: "0-3"},
 	} {
-		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.name == tc.field })
+		i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.Name == tc.field })
 		assert.Check(t, is.Equal(resourceFields[i].text(&tc.r), tc.exp), tc.field)
 	}
 }
@@ -818,8 +819,8 @@ PidsLimit: 0
 	}
 
 	for _, f := range resourceFields {
-		if f.updatable && f.name != "NanoCpus" {
-			assert.Check(t, is.Contains(stdout, f.name+":"))
+		if !f.Fixed && f.Name != "NanoCpus" {
+			assert.Check(t, is.Contains(stdout, f.Name+":"))
 		}
 	}
 
@@ -867,4 +868,30 @@ func TestModresourcesLooksUpSeveralAtOnce(t *testing.T) {
 	assert.Check(t, is.ErrorContains(cmd.Execute(), "put back to the old values: db"))
 	assert.Check(t, is.Equal(apiClient.containers["id-db"].CPUShares, int64(200)))
 	assert.Check(t, is.Equal(*apiClient.containers["id-db"].GPUMemory, int64(1<<30)))
+}
+
+// TestModresourcesOneDash is the line of the paper, and its like.
+func TestModresourcesOneDash(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"-container=X -cpu-shares=50", "unknown flag: -container: did you mean --container=X, with two dashes?"},
+		{"-cpu-shares=50 X", "unknown flag: -cpu-shares: did you mean --cpu-shares=50, with two dashes?"},
+		{"-memory 1g X", "unknown flag: -memory: did you mean --memory, with two dashes?"},
+		{"-gpu-memory=1g X", "unknown flag: -gpu-memory: did you mean --gpu-memory=1g, with two dashes?"},
+		{"-blkio-reed-limit=1m X", "unknown flag: -blkio-reed-limit: did you mean --blkio-reed-limit=1m, with two dashes?"},
+		{"-c=many X", `invalid argument "many" for "-c, --cpu-shares" flag: strconv.ParseInt: parsing "many": invalid syntax`},
+		{"-xyz X", "unknown shorthand flag: 'x' in -xyz"},
+	} {
+		cmd := newModresourcesCommand(test.NewFakeCli(&fakeClient{}))
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs(strings.Fields(tc.args))
+		assert.Check(t, is.ErrorContains(cmd.Execute(), tc.want), tc.args)
+	}
+	parent := &cobra.Command{Use: "docker"}
+	parent.SetFlagErrorFunc(cli.FlagErrorFunc)
+	parent.AddCommand(newModresourcesCommand(test.NewFakeCli(&fakeClient{})))
+	parent.SilenceErrors, parent.SilenceUsage = true, true
+	parent.SetArgs([]string{"modresources", "-container=X", "-cpu-shares=50"})
+	err := parent.Execute()
+	assert.Check(t, is.ErrorContains(err, "did you mean --container=X, with two dashes?"))
+	assert.Check(t, is.ErrorContains(err, "Usage:  docker modresources"))
 }

@@ -17,78 +17,41 @@ import (
 
 // resourceField is a field of [container.Resources].
 type resourceField struct {
-	name string // in the API and in a resources file
-	flag string // that sets it
+	*container.ResourceField
 
-	// updatable is whether an existing container can change it.
-	updatable bool
-
-	// feature is the kind of limit that a daemon has to know, "" for those
-	// that every daemon knows.
-	feature string
-
-	// updateFeature is the same for an update, if every daemon knows the
-	// field in a new container.
-	updateFeature string
-
-	// parse checks a number as the flag does, and suffix says that it takes
-	// more than plain numbers, such as example ("512m" if that is empty).
+	// parse checks a number as the flag does, and example is one of more than plain
+	// numbers that it takes, if it does.
 	parse   func(string) (int64, error)
-	suffix  bool
 	example string
 }
 
-// resourceFields are all fields but KernelMemory and KernelMemoryTCP, which
-// daemons ignore since API 1.42.
-var resourceFields = []resourceField{
-	{name: "BlkioDeviceReadBps", flag: "device-read-bps", updatable: true, updateFeature: "blkio-limit", parse: units.RAMInBytes, suffix: true},
-	{name: "BlkioDeviceReadIOps", flag: "device-read-iops", updatable: true, updateFeature: "blkio-limit"},
-	{name: "BlkioDeviceWriteBps", flag: "device-write-bps", updatable: true, updateFeature: "blkio-limit", parse: units.RAMInBytes, suffix: true},
-	{name: "BlkioDeviceWriteIOps", flag: "device-write-iops", updatable: true, updateFeature: "blkio-limit"},
-	{name: "BlkioReadIOpsLimit", flag: "blkio-read-iops-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioIOps},
-	{name: "BlkioReadLimit", flag: "blkio-read-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioBps, suffix: true},
-	{name: "BlkioWeight", flag: "blkio-weight", updatable: true},
-	{name: "BlkioWeightDevice", flag: "blkio-weight-device", updatable: true, updateFeature: "blkio-limit"},
-	{name: "BlkioWriteIOpsLimit", flag: "blkio-write-iops-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioIOps},
-	{name: "BlkioWriteLimit", flag: "blkio-write-limit", updatable: true, feature: "blkio-limit", parse: opts.ParseBlkioBps, suffix: true},
-	{name: "CgroupParent", flag: "cgroup-parent"},
-	{name: "CpuCount", flag: "cpu-count"},
-	{name: "CpuPercent", flag: "cpu-percent"},
-	{name: "CpuPeriod", flag: "cpu-period", updatable: true},
-	{name: "CpuQuota", flag: "cpu-quota", updatable: true},
-	{name: "CpuRealtimePeriod", flag: "cpu-rt-period", updatable: true},
-	{name: "CpuRealtimeRuntime", flag: "cpu-rt-runtime", updatable: true},
-	{name: "CpuShares", flag: "cpu-shares", updatable: true},
-	{name: "CpusetCpus", flag: "cpuset-cpus", updatable: true},
-	{name: "CpusetMems", flag: "cpuset-mems", updatable: true},
-	{name: "DeviceCgroupRules", flag: "device-cgroup-rule"},
-	{name: "DeviceRequests", flag: "gpus"},
-	{name: "Devices", flag: "device"},
-	{name: "GPUMemory", flag: "gpu-memory", updatable: true, feature: "gpu-memory", parse: opts.ParseGPUMemory, suffix: true},
-	{name: "GPUPriority", flag: "gpu-priority", updatable: true, feature: "gpu-priority", parse: parseGPUPriority},
-	{name: "IOMaximumBandwidth", flag: "io-maxbandwidth", parse: units.RAMInBytes, suffix: true},
-	{name: "IOMaximumIOps", flag: "io-maxiops"},
-	{name: "Memory", flag: "memory", updatable: true, parse: units.RAMInBytes, suffix: true},
-	{name: "MemoryReservation", flag: "memory-reservation", updatable: true, parse: units.RAMInBytes, suffix: true},
-	{name: "MemorySwap", flag: "memory-swap", updatable: true, parse: parseMemorySwap, suffix: true},
-	{name: "MemorySwappiness", flag: "memory-swappiness"},
-	{name: "NanoCpus", flag: "cpus", updatable: true},
-	{name: "NetClassID", flag: "net-classid", updatable: true, feature: "net-class", parse: opts.ParseNetClassID, suffix: true, example: "10:1"},
-	{name: "NetEgressRate", flag: "net-egress-rate", updatable: true, feature: "net-rate", parse: opts.ParseNetRate, suffix: true, example: "20mbit"},
-	{name: "NetIngressRate", flag: "net-ingress-rate", updatable: true, feature: "net-rate", parse: opts.ParseNetRate, suffix: true, example: "20mbit"},
-	{name: "NetPriorities", flag: "net-prio", updatable: true, feature: "net-class"},
-	{name: "OomKillDisable", flag: "oom-kill-disable"},
-	{name: "PidsLimit", flag: "pids-limit", updatable: true},
-	{name: "Ulimits", flag: "ulimit"},
-}
-
-func parseGPUPriority(s string) (int64, error) {
-	var p opts.GPUPriority
-	if err := p.Set(s); err != nil {
-		return 0, err
+// resourceFields are all fields but those which daemons ignore, by name.
+var resourceFields = func() (fields []resourceField) {
+	for _, field := range container.ResourceFields {
+		if field.Ignored {
+			continue
+		}
+		f := resourceField{ResourceField: field}
+		if f.IsNumber() {
+			f.parse = func(s string) (int64, error) { return opts.ParseLimit(field, s) }
+		}
+		switch f.Unit {
+		case container.UnitSize:
+			f.parse, f.example = units.RAMInBytes, "512m"
+		case container.UnitSizeOrNone:
+			f.parse, f.example = parseMemorySwap, "512m"
+		case container.UnitBytes, container.UnitBytesPerSecond:
+			f.example = "512m"
+		case container.UnitBitsPerSecond:
+			f.example = "20mbit"
+		case container.UnitClass:
+			f.example = "10:1"
+		}
+		fields = append(fields, f)
 	}
-	return *p.Value(), nil
-}
+	slices.SortFunc(fields, func(a, b resourceField) int { return strings.Compare(a.Name, b.Name) })
+	return fields
+}()
 
 func parseMemorySwap(s string) (int64, error) {
 	var m opts.MemSwapBytes
@@ -98,7 +61,7 @@ func parseMemorySwap(s string) (int64, error) {
 
 // of returns the field in r, to read or to set.
 func (f resourceField) of(r *container.Resources) reflect.Value {
-	return jsonField(reflect.ValueOf(r).Elem(), f.name)
+	return reflect.ValueOf(f.Ref(r)).Elem()
 }
 
 // isSet reports whether the field has a value in r. An empty list is none: in
@@ -136,9 +99,9 @@ func (f resourceField) text(r *container.Resources) string {
 	}
 	v := reflect.Indirect(f.of(r))
 	switch {
-	case f.name == "NetClassID":
+	case f.Unit == container.UnitClass:
 		return opts.FormatNetClassID(uint32(v.Uint()))
-	case f.name == "NetPriorities":
+	case f.Name == "NetPriorities":
 		return opts.FormatNetPriorities(r.NetPriorities)
 	case v.Kind() == reflect.Slice:
 		// Disks, which know how to spell themselves.
@@ -147,9 +110,9 @@ func (f resourceField) text(r *container.Resources) string {
 			texts[i] = fmt.Sprint(v.Index(i).Interface())
 		}
 		return strings.Join(texts, ",")
-	case f.name == "NanoCpus":
+	case f.Name == "NanoCpus":
 		return strconv.FormatFloat(float64(v.Int())/1e9, 'f', -1, 64)
-	case f.name == "PidsLimit" && v.Int() <= 0:
+	case f.Name == "PidsLimit" && v.Int() <= 0:
 		// The daemon stores "unlimited" as 0.
 		return "-1"
 	default:
@@ -161,7 +124,7 @@ func (f resourceField) text(r *container.Resources) string {
 func flagNames(fields []resourceField) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
-		names[i] = f.flag
+		names[i] = f.Flag
 	}
 	return strings.Join(names, ", ")
 }
@@ -209,15 +172,15 @@ func (options *updateOptions) named() (container.Resources, []resourceField, err
 
 	var fields []resourceField
 	for _, f := range resourceFields {
-		if !f.updatable || !flags.Changed(f.flag) && !options.limits.file.has(f.name) {
+		if f.Fixed || !flags.Changed(f.Flag) && !options.limits.file.has(f.Name) {
 			continue
 		}
 		if f.of(&r).IsZero() {
-			return container.Resources{}, nil, keepsError(fmt.Sprintf("--%s=%s", f.flag, flags.Lookup(f.flag).Value))
+			return container.Resources{}, nil, keepsError(fmt.Sprintf("--%s=%s", f.Flag, flags.Lookup(f.Flag).Value))
 		}
 		fields = append(fields, f)
 	}
-	slices.SortFunc(fields, func(a, b resourceField) int { return strings.Compare(a.flag, b.flag) })
+	slices.SortFunc(fields, func(a, b resourceField) int { return strings.Compare(a.Flag, b.Flag) })
 	return r, fields, nil
 }
 
@@ -230,7 +193,7 @@ func keepsError(what string) error {
 func setUpdatable(r *container.Resources) []resourceField {
 	var fields []resourceField
 	for _, f := range resourceFields {
-		if f.updatable && f.isSet(r) {
+		if !f.Fixed && f.isSet(r) {
 			fields = append(fields, f)
 		}
 	}

@@ -4,7 +4,6 @@ package container
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,7 +78,7 @@ func (f *resourcesFile) String() string { return f.path }
 
 // has reports whether the file names the field.
 func (f *resourcesFile) has(name string) bool {
-	return slices.ContainsFunc(f.fields, func(field resourceField) bool { return field.name == name })
+	return slices.ContainsFunc(f.fields, func(field resourceField) bool { return field.Name == name })
 }
 
 // apply puts the fields that the file names into r, unless a flag gave them.
@@ -87,7 +86,7 @@ func (f *resourcesFile) apply(r *container.Resources, flags *pflag.FlagSet) {
 	for _, field := range f.fields {
 		to := field.of(r)
 		// "--device" fills two lists; for lists it counts what is there.
-		if flags.Changed(field.flag) || to.Kind() == reflect.Slice && to.Len() > 0 {
+		if flags.Changed(field.Flag) || to.Kind() == reflect.Slice && to.Len() > 0 {
 			continue
 		}
 		to.Set(field.of(&f.resources))
@@ -98,14 +97,14 @@ func (f *resourcesFile) apply(r *container.Resources, flags *pflag.FlagSet) {
 // know and would ignore.
 func (f *resourcesFile) check(details interface{ ServerInfo() command.ServerInfo }) error {
 	for _, field := range f.fields {
-		feature := field.feature
+		feature := field.Kind
 		if f.updateOnly && feature == "" {
-			feature = field.updateFeature
+			feature = field.UpdateKind
 		}
 		if feature == "" {
 			continue
 		}
-		if err := command.CheckResource(details, field.name+" in "+f.path, feature); err != nil {
+		if err := command.CheckResource(details, field.Name+" in "+f.path, feature); err != nil {
 			return err
 		}
 	}
@@ -144,11 +143,11 @@ func parseResources(content []byte, updateOnly bool) (container.Resources, []res
 			return err
 		}
 		to := field.of(&resources)
-		if err := field.decode(field.name, value, to); err != nil {
+		if err := field.decode(field.Name, value, to); err != nil {
 			return err
 		}
 		if updateOnly && to.IsZero() {
-			return lineError(value, "%w", keepsError(field.name+": "+value.Value))
+			return lineError(value, "%w", keepsError(field.Name+": "+value.Value))
 		}
 		fields = append(fields, field)
 		return nil
@@ -163,13 +162,13 @@ func parseResources(content []byte, updateOnly bool) (container.Resources, []res
 }
 
 func fileField(key *yaml.Node, updateOnly bool) (resourceField, error) {
-	i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.name == key.Value })
+	i := slices.IndexFunc(resourceFields, func(f resourceField) bool { return f.Name == key.Value })
 	switch {
 	case key.Value == "KernelMemory" || key.Value == "KernelMemoryTCP":
 		return resourceField{}, lineError(key, "%s is no longer supported: daemons ignore it", key.Value)
 	case i < 0:
 		return resourceField{}, unknownKey(key, "", reflect.TypeFor[container.Resources]())
-	case updateOnly && !resourceFields[i].updatable:
+	case updateOnly && resourceFields[i].Fixed:
 		return resourceField{}, lineError(key, "%s cannot be changed in an existing container", key.Value)
 	}
 	return resourceFields[i], nil
@@ -271,13 +270,13 @@ func (f resourceField) decode(path string, node *yaml.Node, to reflect.Value) er
 
 func (f resourceField) decodeNumber(path string, node *yaml.Node, to reflect.Value, wrong func(string) error) error {
 	want := "a whole number"
-	if f.suffix {
-		want += fmt.Sprintf(", or a string such as %q", cmp.Or(f.example, "512m"))
+	if f.example != "" {
+		want += fmt.Sprintf(", or a string such as %q", f.example)
 	}
 	isNumber := node.Tag == "!!int" && plainNumber.MatchString(node.Value)
 	// To YAML that is a number, but not to JSON.
-	isHex := f.name == "NetClassID" && node.Tag == "!!int" && strings.HasPrefix(node.Value, "0x")
-	if node.Kind != yaml.ScalarNode || !isNumber && !isHex && (!f.suffix || node.Tag != "!!str") {
+	isHex := f.Unit == container.UnitClass && node.Tag == "!!int" && strings.HasPrefix(node.Value, "0x")
+	if node.Kind != yaml.ScalarNode || !isNumber && !isHex && (f.example == "" || node.Tag != "!!str") {
 		return wrong(want)
 	}
 	if f.parse != nil {
@@ -364,7 +363,7 @@ func writeResources(w io.Writer, r *container.Resources) error {
 		if err := encode(reflect.Indirect(f.of(r)), &value); err != nil {
 			return err
 		}
-		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.name}, &value)
+		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}, &value)
 	}
 	content, err := yaml.Marshal(root)
 	if err != nil {

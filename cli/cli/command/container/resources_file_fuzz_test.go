@@ -44,7 +44,7 @@ func FuzzResourcesFile(f *testing.F) {
 			a, _ := json.Marshal(field.of(&r).Interface())
 			b, _ := json.Marshal(field.of(&again).Interface())
 			if !bytes.Equal(a, b) {
-				t.Fatalf("%s is %s, and %s when read again from\n%s", field.name, a, b, &text)
+				t.Fatalf("%s is %s, and %s when read again from\n%s", field.Name, a, b, &text)
 			}
 		}
 	})

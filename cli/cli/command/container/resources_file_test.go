@@ -39,13 +39,13 @@ func TestResourceFields(t *testing.T) {
 	ignored := []string{"KernelMemory", "KernelMemoryTCP"}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[container.Resources]()) {
 		name := jsonName(f)
-		known := slices.ContainsFunc(resourceFields, func(r resourceField) bool { return r.name == name })
+		known := slices.ContainsFunc(resourceFields, func(r resourceField) bool { return r.Name == name })
 		assert.Check(t, is.Equal(known, !slices.Contains(ignored, name)), name)
 	}
 	flags, _ := setupRunFlags()
 	for _, f := range resourceFields {
-		assert.Check(t, f.of(&container.Resources{}).IsValid(), f.name)
-		assert.Check(t, flags.Lookup(f.flag) != nil, f.name)
+		assert.Check(t, f.of(&container.Resources{}).IsValid(), f.Name)
+		assert.Check(t, flags.Lookup(f.Flag) != nil, f.Name)
 	}
 }
 
@@ -106,7 +106,7 @@ Ulimits: [{Name: nofile, Soft: 1, Hard: 2}]
 			assert.Check(t, is.DeepEqual(got, tc.exp))
 			var names []string
 			for _, f := range fields {
-				names = append(names, f.name)
+				names = append(names, f.Name)
 			}
 			assert.Check(t, is.Equal(strings.Join(names, " "), tc.names))
 		})
