@@ -1924,7 +1924,7 @@ static int test_gpu_order(const char *root)
 	clean_actors();
 
 	/* By others, each in a tree of its own: below cgroups that nobody wrote. */
-	for (way = 0; way < 3; way++) {
+	for (way = 0; way < 4; way++) {
 		char name[32];
 
 		sprintf(name, "gpu_order%d", way);
@@ -1969,6 +1969,13 @@ static int test_gpu_order(const char *root)
 			EXPECT(fd >= 0);
 			EXPECT_EQ(write(fd, text, strlen(text)), strlen(text));
 			close(fd);
+			break;
+		case 3:
+			/* Every capability there is, in a namespace of their own. */
+			EXPECT_EQ(tell(user, OP_SETUID, NOBODY), 0);
+			EXPECT_EQ(tell(user, OP_UNSHARE, CLONE_NEWUSER), 0);
+			EXPECT_EQ(tell_write(user, child, "gpu.priority", text),
+				  0);
 			break;
 		}
 		EXPECT_EQ(cg_read_long(child, "gpu.priority"), 900);
