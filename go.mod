@@ -14,11 +14,11 @@ require (
 	github.com/containerd/containerd v1.7.35
 	github.com/docker/cli v28.5.2+incompatible
 	github.com/docker/docker v28.5.2+incompatible
-	github.com/opencontainers/cgroups v0.0.4
-	github.com/opencontainers/runc v1.3.6
+	github.com/opencontainers/cgroups v0.1.0
+	github.com/opencontainers/runc v1.5.3
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/mod v0.35.0
-	golang.org/x/sys v0.45.0
+	golang.org/x/sys v0.46.0
 	gotest.tools/v3 v3.5.2
 )
 
