@@ -108,7 +108,7 @@ func (p *project) checkRound(r row) error {
 	for _, pf := range in.patches {
 		errs = append(errs, headerError(pf))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.checkCopies(r, in.own))...)
 }
 
 func (p *project) checkSaved(r row) error {
@@ -152,7 +152,7 @@ func (p *project) checkLedger() error {
 		return err
 	}
 	var errs []error
-	rows := map[string]bool{}
+	rows, found := map[string]bool{}, map[string]bool{}
 	for i, line := range strings.Split(string(data), "\n") {
 		line, isRow := strings.CutPrefix(strings.TrimSpace(line), "|")
 		cells := strings.Split(strings.TrimSuffix(line, "|"), "|")
@@ -175,11 +175,15 @@ func (p *project) checkLedger() error {
 			return err
 		}
 		for _, pf := range list {
-			if !rows[pf.name] {
-				errs = append(errs, fmt.Errorf("%s: no row in patches/README.md; its first cell is %s", pf.name, strings.TrimPrefix(pf.name, "patches/")))
+			name := withoutTrain(pf.name, r)
+			if !rows[name] {
+				errs = append(errs, fmt.Errorf("%s: no row in patches/README.md; its first cell is %s", pf.name, strings.TrimPrefix(name, "patches/")))
 			}
-			delete(rows, pf.name)
+			found[name] = true
 		}
+	}
+	for name := range found { // one row for the patch of each train
+		delete(rows, name)
 	}
 	for _, name := range sortedKeys(rows) {
 		errs = append(errs, fmt.Errorf("patches/README.md: %s has a row, but there is no such patch", name))

@@ -88,7 +88,7 @@ func (p *project) series(r row, src source, pl *plan) ([]commit, error) {
 		body:    "The code itself; the commits that follow call it from upstream's files. It may\nnot compile before them.\n",
 	}
 	for _, name := range sortedKeys(pl.in.own) {
-		data, err := os.ReadFile(pl.in.own[name])
+		data, err := p.readOwn(r, pl.in.own[name])
 		if err != nil {
 			return nil, err
 		}

@@ -48,9 +48,9 @@ func (p *project) plan(r row, src source, in *inputs) (*plan, error) {
 		_, made := prepared[name]
 		switch {
 		case r.drops(name):
-			clash = append(clash, fmt.Sprintf("%s/%s: prepare leaves that folder out of the tree %s", r.own, name, r.name))
+			clash = append(clash, fmt.Sprintf("%s: prepare leaves that folder out of the tree %s", p.ownName(in, name), r.name))
 		case made || src.exists(name):
-			clash = append(clash, fmt.Sprintf("%s/%s: exists upstream; our folders hold new files only: rename it, or hook the upstream file by a patch", r.own, name))
+			clash = append(clash, fmt.Sprintf("%s: exists upstream; our folders hold new files only: rename it, or hook the upstream file by a patch", p.ownName(in, name)))
 		}
 	}
 	if clash != nil {
@@ -118,6 +118,15 @@ func (p *project) plan(r row, src source, in *inputs) (*plan, error) {
 	return pl, errors.Join(errs...)
 }
 
+// ownName returns our file for a path in the tree, below the root.
+func (p *project) ownName(in *inputs, name string) string {
+	rel, err := filepath.Rel(p.root, in.own[name])
+	if err != nil {
+		return in.own[name]
+	}
+	return filepath.ToSlash(rel)
+}
+
 // makeTree brings a tree to what its inputs say and tells what it did. Where
 // an older tree is there, it writes only the files that differ, so that the
 // times of all others stay and builds redo little.
@@ -140,6 +149,9 @@ func (p *project) makeTree(r row, discard bool) (string, error) {
 	if !discard && st.Digest == in.digest && st.Hooks == in.hooks {
 		fixed := 0
 		for name, ours := range in.own {
+			if p.rewrites(r, ours) {
+				continue
+			}
 			if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
 				if err := link(dir, name, ours); err != nil {
 					return "", err
@@ -147,8 +159,24 @@ func (p *project) makeTree(r row, discard bool) (string, error) {
 				fixed++
 			}
 		}
+		if len(r.imports) > 0 {
+			idx, err := readIndex(dir)
+			if err != nil {
+				return "", err
+			}
+			n, err := p.setCopies(r, idx, in.own, false)
+			if err != nil {
+				return "", err
+			}
+			if n > 0 {
+				if err := writeIndex(dir, idx); err != nil {
+					return "", err
+				}
+			}
+			fixed += n
+		}
 		if fixed > 0 {
-			return fmt.Sprintf("%s: %s put back", r.name, plural(fixed, "link")), nil
+			return fmt.Sprintf("%s: %s written", r.name, plural(fixed, "file of ours")), nil
 		}
 		return r.name + ": up to date", nil
 	}
@@ -201,6 +229,12 @@ func (p *project) makeFresh(r row, in *inputs) (string, error) {
 	}
 	// The links are relative: they are made for the place the tree goes to.
 	for _, name := range sortedKeys(in.own) {
+		if p.rewrites(r, in.own[name]) {
+			if idx[name], err = p.writeCopy(r, tmp, name, in.own[name]); err != nil {
+				return "", err
+			}
+			continue
+		}
 		if err := linkFrom(tmp, dir, name, in.own[name]); err != nil {
 			return "", err
 		}
@@ -302,11 +336,14 @@ func (p *project) update(r row, st *stamp, in *inputs, discard bool) (string, er
 		data, isMade := want[name]
 		switch {
 		case isOurs:
-			if was, err := os.ReadFile(ours); err != nil || !bytes.Equal(was, now) {
+			was, err := p.readOwn(r, ours)
+			if err == nil && idx[name].kind == kindOwn && sumOf(was) == idx[name].sum {
+				kept = append(kept, name) // only the tree's copy changed
+			} else if err != nil || !bytes.Equal(was, now) {
 				clash = append(clash, name)
 			}
 		case !isMade:
-			if e, ok := idx[name]; ok && e.kind == kindLink {
+			if e, ok := idx[name]; ok && (e.kind == kindLink || e.kind == kindOwn) {
 				clash = append(clash, name) // our file is gone, the edited copy is not
 			} else {
 				kept = append(kept, name)
@@ -360,7 +397,7 @@ func (p *project) update(r row, st *stamp, in *inputs, discard bool) (string, er
 	if err := p.touch(dir, idx, sc.touched); err != nil {
 		return "", err
 	}
-	links, err := p.setLinks(r, idx, in.own)
+	links, err := p.setLinks(r, idx, in.own, discard)
 	if err != nil {
 		return "", err
 	}
@@ -422,11 +459,11 @@ func (p *project) touch(dir string, idx index, names []string) error {
 }
 
 // setLinks makes the links of a tree those of our files and counts changes.
-func (p *project) setLinks(r row, idx index, own map[string]string) (int, error) {
+func (p *project) setLinks(r row, idx index, own map[string]string, discard bool) (int, error) {
 	dir := p.dir(r)
 	changed := 0
 	for name, e := range idx {
-		if _, ok := own[name]; e.kind == kindLink && !ok {
+		if _, ok := own[name]; (e.kind == kindLink || e.kind == kindOwn) && !ok {
 			if err := removeUp(dir, filepath.Join(dir, filepath.FromSlash(name))); err != nil {
 				return 0, err
 			}
@@ -434,7 +471,15 @@ func (p *project) setLinks(r row, idx index, own map[string]string) (int, error)
 			changed++
 		}
 	}
+	copies, err := p.setCopies(r, idx, own, discard)
+	if err != nil {
+		return 0, err
+	}
+	changed += copies
 	for _, name := range sortedKeys(own) {
+		if p.rewrites(r, own[name]) {
+			continue
+		}
 		did, err := relink(dir, name, own[name])
 		if err != nil {
 			return 0, err
@@ -445,6 +490,70 @@ func (p *project) setLinks(r row, idx index, own map[string]string) (int, error)
 		idx[name] = entry{kind: kindLink}
 	}
 	return changed, nil
+}
+
+// setCopies writes those copies of our files that are not what they should be, and
+// leaves alone those that were edited in the tree.
+func (p *project) setCopies(r row, idx index, own map[string]string, discard bool) (int, error) {
+	dir := p.dir(r)
+	changed := 0
+	for _, name := range sortedKeys(own) {
+		if !p.rewrites(r, own[name]) {
+			continue
+		}
+		want, err := p.readOwn(r, own[name])
+		if err != nil {
+			return changed, err
+		}
+		full := filepath.Join(dir, filepath.FromSlash(name))
+		e := idx[name]
+		info, err := os.Lstat(full)
+		if err == nil && e.kind == kindOwn && !discard {
+			if e.sum == sumOf(want) && e.same(info) {
+				continue
+			}
+			now, err := os.ReadFile(full)
+			if err != nil {
+				return changed, err
+			}
+			switch sum := sumOf(now); {
+			case sum == sumOf(want):
+				e.sum = sum
+				e.stat(info)
+				idx[name] = e
+				continue
+			case sum != e.sum && e.sum == sumOf(want):
+				continue // an edit that refresh will save
+			case sum != e.sum:
+				return changed, fmt.Errorf("%s: %s and its copy in the tree changed, both: save the copy by hand, or drop it by tree make --discard %s", r.name, own[name], r.name)
+			}
+		}
+		if idx[name], err = p.writeCopy(r, dir, name, own[name]); err != nil {
+			return changed, err
+		}
+		changed++
+	}
+	return changed, nil
+}
+
+// writeCopy writes our file into the folder of a tree.
+func (p *project) writeCopy(r row, dir, name, ours string) (entry, error) {
+	e := entry{kind: kindOwn}
+	data, err := p.readOwn(r, ours)
+	if err != nil {
+		return e, err
+	}
+	full := filepath.Join(dir, filepath.FromSlash(name))
+	if err := writeFile(full, data); err != nil {
+		return e, err
+	}
+	info, err := os.Lstat(full)
+	if err != nil {
+		return e, err
+	}
+	e.sum = sumOf(data)
+	e.stat(info)
+	return e, nil
 }
 
 // noSource makes scan count every file with other times as edited.

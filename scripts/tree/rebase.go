@@ -22,7 +22,7 @@ type price struct {
 	path    string
 	newPath string
 	alone   string // what patch -F0 makes of the hunks: exact, offset, rejected
-	result  string // unchanged, clean, made, 3-way, conflict, gone, text, taken, prepare
+	result  string // unchanged, clean, made, 3-way, conflict, elsewhere, gone, text, taken, prepare
 	churn   int    // lines that upstream added and removed in the file
 	note    string
 	merged  []byte // with marks where it conflicts; nil if gone
@@ -40,7 +40,9 @@ type move struct {
 
 // needsHands tells whether a person has to settle something.
 func (m *move) needsHands() bool {
-	return slices.ContainsFunc(m.prices, func(f price) bool { return f.merged == nil || f.result == "conflict" })
+	return slices.ContainsFunc(m.prices, func(f price) bool {
+		return f.merged == nil || f.result == "conflict" || f.result == "elsewhere"
+	})
 }
 
 // blocked lists what keeps the tree from being made at all.
@@ -54,22 +56,31 @@ func (m *move) blocked() []string {
 	return out
 }
 
-// rows returns the trees that a target names: by tree, module or the module's
-// last element.
-func (p *project) rowsOf(name string) []row {
+// rowsOf returns the trees that a target names: by tree, module or the module's
+// last element. The trees of a module in different trains have each their version, so
+// that there the name has to be a tree's.
+func (p *project) rowsOf(name string) ([]row, error) {
 	var out []row
 	for _, r := range p.rows {
-		if r.name == name {
-			name = r.source
-			break
+		if r.name != name {
+			continue
 		}
+		for _, o := range p.rows {
+			if o.source == r.source {
+				out = append(out, o)
+			}
+		}
+		return out, nil
 	}
 	for _, r := range p.rows {
-		if r.source == name || path.Base(r.source) == name {
+		if !r.isKernel() && (r.module() == name || path.Base(r.module()) == name) {
+			if len(out) > 0 && out[0].source != r.source {
+				return nil, fmt.Errorf("%s: is of another version in each train: name the tree, %s or %s", name, out[0].name, r.name)
+			}
 			out = append(out, r)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // parseTarget reads one TO: TREE@VERSION for another version of the same
@@ -86,7 +97,9 @@ func (p *project) parseTarget(arg string) (rows []row, spec string, priceOnly bo
 	default:
 		return nil, "", false, fmt.Errorf("%s: want TREE@VERSION, or TREE=FOLDER or TREE=MODULE@VERSION with --dry-run", arg)
 	}
-	rows = p.rowsOf(name)
+	if rows, err = p.rowsOf(name); err != nil {
+		return nil, "", false, err
+	}
 	if len(rows) == 0 {
 		return nil, "", false, fmt.Errorf("%s: no tree %q and none of such a module in patches/trees", arg, name)
 	}
@@ -94,7 +107,7 @@ func (p *project) parseTarget(arg string) (rows []row, spec string, priceOnly bo
 		if rows[0].isKernel() {
 			return nil, "", false, fmt.Errorf("%s: a package's version and hashes are set by hand in patches/trees; price it with --dry-run linux=FOLDER", arg)
 		}
-		spec = rows[0].source + "@" + spec
+		spec = rows[0].module() + "@" + spec
 	}
 	return rows, spec, priceOnly, nil
 }
@@ -290,10 +303,68 @@ func (f *price) merge(s section, base, ours, theirs []byte) error {
 	default:
 		f.result = "clean"
 		if !bytes.Equal(byPatch[f.newPath], f.merged) {
-			f.note = "patch(1) would put it elsewhere: look at it"
+			f.result, f.note = "elsewhere", "patch(1) puts a hunk at another place than the merge: see that the merge has the right one"
+		}
+	}
+	if conflicts == 0 {
+		was, now, err := hunkFunctions(base, ours, theirs, f.merged)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(was, now) {
+			f.result = "elsewhere"
+			f.note = fmt.Sprintf("a hunk is in another function: was in %s, is in %s", strings.Join(was, ", "), strings.Join(now, ", "))
 		}
 	}
 	return nil
+}
+
+// hunkFunctions returns the functions that the hunks of two versions of a file are in,
+// by the line that diff -p shows: the last one that starts with a letter.
+func hunkFunctions(base, ours, theirs, merged []byte) (was, now []string, err error) {
+	list := func(old, new []byte) (out []string, err error) {
+		d, err := unified("a", "b", old, new, 0)
+		if err != nil {
+			return nil, err
+		}
+		lines := strings.Split(string(old), "\n")
+		for line := range strings.SplitSeq(string(d), "\n") {
+			var at, n int
+			if k, _ := fmt.Sscanf(line, "@@ -%d,%d", &at, &n); k == 0 || !strings.HasPrefix(line, "@@ ") {
+				continue
+			} else if k == 1 {
+				n = 1
+			}
+			if n > 0 {
+				at--
+			}
+			name := "the top of the file"
+			for i := min(at, len(lines)) - 1; i >= 0; i-- {
+				if l := lines[i]; l != "" && (l[0] == '_' || l[0] >= 'a' && l[0] <= 'z' || l[0] >= 'A' && l[0] <= 'Z') {
+					name, _, _ = strings.Cut(l, "{")
+					// Of a function only its name: a new parameter is no other place.
+					if f, ok := strings.CutPrefix(name, "func "); ok {
+						name = f
+						if i := strings.Index(f, ") "); strings.HasPrefix(f, "(") && i > 0 {
+							name = f[i+2:]
+						}
+						name, _, _ = strings.Cut(name, "(")
+					}
+					name = strings.TrimSpace(name)
+					break
+				}
+			}
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+		slices.Sort(out)
+		return out, nil
+	}
+	if was, err = list(base, ours); err == nil {
+		now, err = list(theirs, merged)
+	}
+	return was, now, err
 }
 
 // afterLines returns what follows the first n lines.
@@ -442,6 +513,11 @@ func (p *project) rebase(targets []string, moved map[string]string, dry bool) (r
 		return report, false, err
 	}
 	for _, m := range moves {
+		for _, r := range p.rows { // their sources are new
+			if r.name == m.row.name {
+				m.row = r
+			}
+		}
 		if err := p.carry(m); err != nil {
 			return report, false, err
 		}
@@ -531,17 +607,44 @@ func (p *project) carry(m *move) error {
 	return nil
 }
 
-// pinModules writes the versions to go.mod and reads all pins anew.
+// pinModules writes the versions, source → module@version, to go.mod or patches/trees,
+// where the old ones stand, and reads all pins anew.
 func (p *project) pinModules(pins map[string]string) error {
 	args := []string{"mod", "edit"}
-	for _, m := range sortedKeys(pins) {
-		args = append(args, "-require="+pins[m])
+	table := filepath.Join(p.root, "patches", "trees")
+	data, err := os.ReadFile(table)
+	if err != nil {
+		return err
 	}
-	if _, err := p.run("go", args...); err != nil {
-		return fmt.Errorf("go mod edit: %w", err)
+	for _, source := range sortedKeys(pins) {
+		if !strings.Contains(source, " ") {
+			args = append(args, "-require="+pins[source])
+			continue
+		}
+		m, err := downloadModule(pins[source])
+		if err != nil {
+			return err
+		}
+		data = bytes.ReplaceAll(data, []byte(source), []byte(m.Path+" "+m.Version+" "+m.Sum))
+		for _, r := range p.rows {
+			if r.source == source && r.release != "" {
+				p.log("%s: set the release that %s is in patches/trees, now %s", r.name, pins[source], r.release)
+			}
+		}
 	}
-	if _, err := p.run("go", "mod", "tidy"); err != nil {
-		return fmt.Errorf("go mod tidy: %w", err)
+	if err := writeFile(table, data); err != nil {
+		return err
+	}
+	if p.rows, err = parseTable(data); err != nil {
+		return err
+	}
+	if len(args) > 2 {
+		if _, err := p.run("go", args...); err != nil {
+			return fmt.Errorf("go mod edit: %w", err)
+		}
+		if _, err := p.run("go", "mod", "tidy"); err != nil {
+			return fmt.Errorf("go mod tidy: %w", err)
+		}
 	}
 	up := &upstreams{p: p}
 	p.resolve, p.pin = up.resolve, up.pin

@@ -90,25 +90,39 @@ func (p *project) planRefresh(r row, rewrite bool) (*refreshPlan, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, err
 		}
-		if !b.ModTime().Before(a.ModTime()) {
+		if rp.idx[name].kind == kindOwn {
+			want, err := p.readOwn(r, ours)
+			if err != nil {
+				return nil, err
+			}
+			if sumOf(want) != rp.idx[name].sum {
+				refuse = append(refuse, fmt.Sprintf("%s: changed in the tree, and ours, %s, changed too: keep one of them", name, p.ownName(in, name)))
+				continue
+			}
+		} else if !b.ModTime().Before(a.ModTime()) {
 			refuse = append(refuse, fmt.Sprintf("%s: the link became a file of its own, and ours in %s changed after that: keep one of them", name, r.own))
 			continue
 		}
 		rp.move[name] = ours
 	}
 	for _, name := range rp.sc.added {
-		ours := filepath.Join(p.root, filepath.FromSlash(r.own), filepath.FromSlash(name))
-		if _, known := in.own[name]; known {
-			same, err := sameContents(ours, filepath.Join(dir, filepath.FromSlash(name)))
-			if err != nil {
+		if ours, known := in.own[name]; known {
+			want, err1 := p.readOwn(r, ours)
+			now, err2 := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+			if err := errors.Join(err1, err2); err != nil {
 				return nil, err
 			}
-			if !same {
+			if !bytes.Equal(want, now) {
 				refuse = append(refuse, fmt.Sprintf("%s: new in the tree and new in %s, with other contents: keep one of them", name, r.own))
 			}
 			continue
 		}
-		rp.move[name] = ours
+		back, err := r.placeBack(name)
+		if err != nil {
+			refuse = append(refuse, err.Error())
+			continue
+		}
+		rp.move[name] = filepath.Join(p.root, filepath.FromSlash(r.own), filepath.FromSlash(back))
 	}
 	if refuse != nil {
 		return nil, fmt.Errorf("%s:\n%s", r.name, indent(strings.Join(refuse, "\n")))
@@ -162,12 +176,6 @@ func regenerate(pf *patchFile, base, now map[string][]byte) ([]byte, error) {
 	return out.format(), nil
 }
 
-func sameContents(a, b string) (bool, error) {
-	x, err1 := os.ReadFile(a)
-	y, err2 := os.ReadFile(b)
-	return bytes.Equal(x, y), errors.Join(err1, err2)
-}
-
 // refresh writes the edits of a tree back to our patches and folders.
 func (p *project) refresh(r row, rewrite bool) ([]string, error) {
 	rp, err := p.planRefresh(r, rewrite)
@@ -187,6 +195,9 @@ func (p *project) refresh(r row, rewrite bool) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if data, err = p.ownBack(r, rp.move[name], data); err != nil {
+			return nil, err
+		}
 		verb := "taken from the tree"
 		if _, known := rp.in.own[name]; known {
 			verb = "written from the tree's copy"
@@ -194,12 +205,16 @@ func (p *project) refresh(r row, rewrite bool) ([]string, error) {
 		if err := writeFile(rp.move[name], data); err != nil {
 			return nil, err
 		}
-		report = append(report, path.Join(r.own, name)+" "+verb)
+		rel, err := filepath.Rel(p.root, rp.move[name])
+		if err != nil {
+			return nil, err
+		}
+		report = append(report, filepath.ToSlash(rel)+" "+verb)
 	}
 	if rp.in, err = p.inputs(r); err != nil {
 		return nil, err
 	}
-	if _, err := p.setLinks(r, rp.idx, rp.in.own); err != nil {
+	if _, err := p.setLinks(r, rp.idx, rp.in.own, false); err != nil {
 		return nil, err
 	}
 	if err := p.touch(dir, rp.idx, slices.Concat(rp.sc.touched, rp.sc.edited)); err != nil {

@@ -77,7 +77,16 @@ func (u *upstreams) load() error {
 	return u.modErr
 }
 
+// A row whose module has other versions in other trains has version and hash itself:
+// go.mod can hold only one.
 func (u *upstreams) module(r row) (mod module.Version, h1 string, err error) {
+	switch f := strings.Fields(r.source); len(f) {
+	case 3:
+		return module.Version{Path: f[0], Version: f[1]}, f[2], nil
+	case 1:
+	default:
+		return mod, "", fmt.Errorf("patches/trees: source %q: want MODULE, or MODULE VERSION H1", r.source)
+	}
 	if err := u.load(); err != nil {
 		return mod, "", err
 	}
@@ -99,6 +108,10 @@ func (u *upstreams) pin(r row) (string, error) {
 		}
 		return d.pkg + " " + d.version + " " + d.tarSum, nil
 	}
+	if dir := u.p.folderOf(r); dir != "" {
+		sum, err := folderSum(dir)
+		return folderPin + " " + sum, err
+	}
 	mod, h1, err := u.module(r)
 	return mod.String() + " " + h1, err
 }
@@ -116,6 +129,9 @@ func (u *upstreams) resolve(r row) (source, error) {
 		}
 		d.cache = filepath.Join(d.cache, "gpu-cgroup")
 		return d, nil
+	}
+	if dir := u.p.folderOf(r); dir != "" {
+		return &dirSource{dir: dir, verify: func() error { return nil }, skip: inFolder}, nil
 	}
 	mod, h1, err := u.module(r)
 	if err != nil {
@@ -137,55 +153,134 @@ func (u *upstreams) resolve(r row) (source, error) {
 	}}, nil
 }
 
-type goModule struct{ Path, Version, Dir, Error string }
+type goModule struct{ Path, Version, Dir, Sum, Error string }
 
 // download asks go for all modules at once, because a start of go costs more
 // than the look into its cache. go itself refuses a zip that go.sum does not
 // know; the unpacked folder it trusts, which is why unpack hashes it again.
 func (u *upstreams) download() error {
 	u.dl.Do(func() {
-		args := []string{"mod", "download", "-json"}
-		for _, r := range u.p.rows {
-			if !strings.HasPrefix(r.source, "deb:") {
-				mod, _, err := u.module(r)
-				if err != nil {
-					u.gotErr = err
-					return
-				}
-				if !slices.Contains(args, mod.String()) {
-					args = append(args, mod.String())
-				}
-			}
-		}
-		cmd := exec.Command("go", args...)
-		cmd.Dir = u.p.root
-		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
 		u.got = map[string]goModule{}
-		dec := json.NewDecoder(bytes.NewReader(out))
-		for {
-			var m goModule
-			if e := dec.Decode(&m); e != nil {
-				break
+		// Those with a pin of their own are asked for where no go.sum could change.
+		apart, err := os.MkdirTemp("", "tree-pins-")
+		if err != nil {
+			u.gotErr = err
+			return
+		}
+		defer os.RemoveAll(apart)
+		mods, sums := map[string][]string{}, map[string]string{}
+		for _, r := range u.p.rows {
+			if strings.HasPrefix(r.source, "deb:") || u.p.folderOf(r) != "" {
+				continue
 			}
-			u.got[m.Path+"@"+m.Version] = m
-			if m.Error != "" {
-				u.gotErr = fmt.Errorf("%s@%s: %s", m.Path, m.Version, m.Error)
+			mod, h1, err := u.module(r)
+			if err != nil {
+				u.gotErr = err
+				return
+			}
+			at := u.p.root
+			if r.source != mod.Path {
+				at, sums[mod.String()] = apart, h1
+			}
+			if !slices.Contains(mods[at], mod.String()) {
+				mods[at] = append(mods[at], mod.String())
 			}
 		}
-		if err != nil && u.gotErr == nil {
-			u.gotErr = fmt.Errorf("go mod download: %w\n%s", err, stderr.String())
+		for _, at := range sortedKeys(mods) {
+			u.gotErr = errors.Join(u.gotErr, u.ask(at, mods[at]))
+		}
+		for _, mod := range sortedKeys(sums) {
+			if m := u.got[mod]; u.gotErr == nil && m.Sum != sums[mod] {
+				u.gotErr = fmt.Errorf("%s: its hash is %s, but patches/trees says %s", mod, m.Sum, sums[mod])
+			}
 		}
 	})
 	return u.gotErr
+}
+
+func (u *upstreams) ask(at string, mods []string) error {
+	cmd := exec.Command("go", append([]string{"mod", "download", "-json"}, mods...)...)
+	cmd.Dir = at
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var errs []error
+	dec := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var m goModule
+		if e := dec.Decode(&m); e != nil {
+			break
+		}
+		u.got[m.Path+"@"+m.Version] = m
+		if m.Error != "" {
+			errs = append(errs, fmt.Errorf("%s@%s: %s", m.Path, m.Version, m.Error))
+		}
+	}
+	if err != nil && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("go mod download: %w\n%s", err, stderr.String()))
+	}
+	return errors.Join(errs...)
+}
+
+// folderPin stands in a stamp for a tree from a checkout of upstream's in a folder.
+const folderPin = "folder"
+
+// folderOf returns the checkout that MOBY=DIR or CLI=DIR names for a tree of the default
+// train, or "". The API and the client are folders of moby's.
+func (p *project) folderOf(r row) string {
+	if r.hooks == "" {
+		return ""
+	}
+	switch r.name {
+	case "moby":
+		return p.folders["MOBY"]
+	case "api", "client":
+		if dir := p.folders["MOBY"]; dir != "" {
+			return filepath.Join(dir, r.name)
+		}
+	case "cli":
+		return p.folders["CLI"]
+	}
+	return ""
+}
+
+// inFolder tells what of a checkout is no source.
+func inFolder(rel string) bool { return rel == ".git" || rel == "vendor" }
+
+// folderSum is the hash of all files of a checkout, as a module's is made.
+func folderSum(dir string) (string, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, name)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if inFolder(rel) && d.IsDir() {
+			return fs.SkipDir
+		}
+		if d.Type().IsRegular() && !inFolder(rel) {
+			names = append(names, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return dirhash.Hash1(names, func(name string) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+	})
 }
 
 // dirSource is an upstream that lies unpacked in a folder.
 type dirSource struct {
 	dir    string
 	verify func() error // checks the whole folder against the pin
+	skip   func(rel string) bool // for a checkout: what of it is no source
 }
 
 func (s *dirSource) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
@@ -217,13 +312,15 @@ func (s *dirSource) copy(dir string, drop func(string) bool) error {
 		}
 		to := filepath.Join(dir, rel)
 		switch {
-		case rel != "." && drop(filepath.ToSlash(rel)):
+		case rel != "." && (drop(filepath.ToSlash(rel)) || s.skip != nil && s.skip(filepath.ToSlash(rel))):
 			if d.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
 		case d.IsDir():
 			return os.MkdirAll(to, 0o755)
+		case !d.Type().IsRegular() && s.skip != nil:
+			return nil // upstream's modules have no links either
 		case !d.Type().IsRegular():
 			return fmt.Errorf("%s: neither a file nor a folder", name)
 		}

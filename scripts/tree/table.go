@@ -20,15 +20,19 @@ import (
 
 // stampFormat is part of every digest: raise it when the way a tree is made
 // changes, so that all trees are brought up to date.
-const stampFormat = "1"
+const stampFormat = "2"
 
 // row is one line of patches/trees.
 type row struct {
 	name    string
 	source  string
 	own     string // folder of new files below the root, or ""
+	alone   string // folder of those that this train alone has, or ""
 	hooks   string // folder of patches below the root, or ""
 	prepare []prepareStep
+	// What prepare says, at hand: train.go.
+	train, release  string
+	places, imports []mapping
 }
 
 type prepareStep struct {
@@ -51,7 +55,8 @@ type project struct {
 	// setPins writes new pins, module → module@version.
 	setPins func(map[string]string) error
 	log     func(format string, args ...any)
-	lenient bool // leaves out texts that do not fit
+	folders map[string]string // MOBY and CLI: checkouts to take in place of the pins
+	lenient bool              // leaves out texts that do not fit
 }
 
 func openProject(root string) (*project, error) {
@@ -60,6 +65,19 @@ func openProject(root string) (*project, error) {
 		src:      filepath.Join(root, ".build", "src"),
 		pristine: filepath.Join(root, ".build", "pristine"),
 		log:      func(string, ...any) {},
+		folders:  map[string]string{},
+	}
+	for _, name := range []string{"MOBY", "CLI"} {
+		if dir := os.Getenv(name); dir != "" {
+			dir, err := filepath.Abs(dir)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := os.Stat(filepath.Join(dir, "cmd")); err != nil {
+				return nil, fmt.Errorf("%s=%s: no checkout of upstream's: %w", name, dir, err)
+			}
+			p.folders[name] = dir
+		}
 	}
 	data, err := os.ReadFile(filepath.Join(root, "patches", "trees"))
 	if err != nil {
@@ -114,7 +132,11 @@ func parseTable(data []byte) ([]row, error) {
 				cells[j] = ""
 			}
 		}
-		r := row{name: cells[0], source: cells[1], own: cells[2], hooks: cells[3]}
+		r := row{name: cells[0], source: cells[1], hooks: cells[3]}
+		r.own, r.alone, _ = strings.Cut(cells[2], " ")
+		if r.alone = strings.TrimSpace(r.alone); strings.Contains(r.alone, " ") {
+			return nil, fail("own files %q: want FOLDER, or FOLDER FOLDER-OF-THIS-TRAIN", cells[2])
+		}
 		if !treeName.MatchString(r.name) {
 			return nil, fail("tree name %q: want lower-case letters, digits and dashes", r.name)
 		}
@@ -129,10 +151,10 @@ func parseTable(data []byte) ([]row, error) {
 			if len(f) == 0 {
 				continue
 			}
-			want := map[string]int{"drop": 1, "gomod": 2, "replace": 3, "texts": 1}
+			want := map[string]int{"drop": 1, "gomod": 2, "replace": 3, "version": 5, "texts": 1, "train": 1, "release": 1, "place": 2, "import": 2, "imports": 1}
 			n, ok := want[f[0]]
 			if !ok || n != len(f)-1 {
-				return nil, fail("prepare %q: want drop DIR, gomod MODULE GO, replace FILE MODULE TREE or texts DIR", strings.TrimSpace(step))
+				return nil, fail("prepare %q: the verbs and what follows them stand at the top of patches/trees", strings.TrimSpace(step))
 			}
 			r.prepare = append(r.prepare, prepareStep{f[0], f[1:]})
 		}
@@ -145,7 +167,7 @@ func parseTable(data []byte) ([]row, error) {
 			}
 		}
 	}
-	return rows, nil
+	return rows, finishTrains(rows)
 }
 
 // pick returns the rows of the named trees, or all of them, in table order.
@@ -224,7 +246,7 @@ func (r row) prepared(src source) (map[string][]byte, error) {
 				return nil, fmt.Errorf("%s: prepare writes go.mod, but upstream has one", r.name)
 			}
 			out["go.mod"] = fmt.Appendf(nil, "module %s\n\ngo %s\n", s.args[0], s.args[1])
-		case "replace":
+		case "replace", "version":
 			file := s.args[0]
 			data, ok := out[file]
 			if !ok {
@@ -240,7 +262,32 @@ func (r row) prepared(src source) (map[string][]byte, error) {
 			if !slices.ContainsFunc(f.Require, func(q *modfile.Require) bool { return q.Mod.Path == s.args[1] }) {
 				return nil, fmt.Errorf("%s: prepare replaces %s, which %s does not require", r.name, s.args[1], file)
 			}
-			out[file] = fmt.Appendf(bytes.Clone(data), "\nreplace %s => ../%s\n", s.args[1], s.args[2])
+			// A checkout of upstream's may replace its own parts.
+			if slices.ContainsFunc(f.Replace, func(q *modfile.Replace) bool { return q.Old.Path == s.args[1] }) {
+				for _, q := range slices.Clone(f.Replace) {
+					if q.Old.Path == s.args[1] {
+						if err := f.DropReplace(q.Old.Path, q.Old.Version); err != nil {
+							return nil, err
+						}
+					}
+				}
+				f.Cleanup()
+				if data, err = f.Format(); err != nil {
+					return nil, err
+				}
+			}
+			if s.verb == "replace" {
+				out[file] = fmt.Appendf(bytes.Clone(data), "\nreplace %s => ../%s\n", s.args[1], s.args[2])
+				continue
+			}
+			out[file] = fmt.Appendf(bytes.Clone(data), "\nreplace %s => %s %s\n", s.args[1], s.args[1], s.args[2])
+			sums := strings.TrimSuffix(file, ".mod") + ".sum"
+			if data, ok = out[sums]; !ok {
+				if data, err = src.read(sums); err != nil {
+					return nil, fmt.Errorf("%s: prepare: %w", r.name, err)
+				}
+			}
+			out[sums] = fmt.Appendf(bytes.Clone(data), "%s %s %s\n%s %s/go.mod %s\n", s.args[1], s.args[2], s.args[3], s.args[1], s.args[2], s.args[4])
 		}
 	}
 	return out, nil
@@ -252,8 +299,31 @@ func (p *project) ownFiles(r row) (map[string]string, error) {
 	if r.own == "" {
 		return out, nil
 	}
-	base := filepath.Join(p.root, filepath.FromSlash(r.own))
-	err := filepath.WalkDir(base, func(name string, d fs.DirEntry, err error) error {
+	err := p.walkOwn(r.own, func(rel, name string) { // folders of trains are left out
+		if at := r.place(rel); at != "" {
+			out[at] = name
+		}
+	}, func(rel string) bool {
+		if p.otherTrain(rel) {
+			return true
+		}
+		return len(r.places) == 0 && slices.ContainsFunc(p.rows, func(o row) bool { // another tree's folder inside ours
+			return o.name != r.name && o.own == path.Join(r.own, rel) && (o.train == r.train || o.train == "" || r.train == "")
+		})
+	})
+	if err != nil || r.alone == "" {
+		return out, err
+	}
+	err = p.walkOwn(r.alone, func(rel, name string) { out[rel] = name }, func(rel string) bool {
+		return slices.ContainsFunc(p.rows, func(o row) bool { return o.name != r.name && o.alone == path.Join(r.alone, rel) })
+	})
+	return out, err
+}
+
+// walkOwn calls each for the files below a folder of ours.
+func (p *project) walkOwn(folder string, each func(rel, name string), skip func(rel string) bool) error {
+	base := filepath.Join(p.root, filepath.FromSlash(folder))
+	return filepath.WalkDir(base, func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && name == base {
 			return nil // no file of ours yet
 		}
@@ -265,24 +335,17 @@ func (p *project) ownFiles(r row) (map[string]string, error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		if d.IsDir() {
-			for _, o := range p.rows {
-				if o.name != r.name && o.own == path.Join(r.own, rel) {
-					return fs.SkipDir // another tree's folder inside ours
-				}
-			}
+		switch {
+		case d.IsDir() && rel != "." && skip(rel):
+			return fs.SkipDir
+		case d.IsDir() || editorFile(d.Name()):
 			return nil
-		}
-		if editorFile(d.Name()) {
-			return nil
-		}
-		if !d.Type().IsRegular() {
+		case !d.Type().IsRegular():
 			return fmt.Errorf("%s: not a regular file; our folders hold plain files only", name)
 		}
-		out[rel] = name
+		each(rel, name)
 		return nil
 	})
-	return out, err
 }
 
 // editorFile tells the droppings of editors and patch from files of ours.
@@ -332,6 +395,7 @@ func (p *project) patches(r row) ([]*patchFile, error) {
 // inputs is everything but the upstream that makes a tree.
 type inputs struct {
 	pin     string
+	release string // of Docker, or of what the module is
 	patches []*patchFile
 	texts   []*text
 	fields  []field // for the texts
@@ -345,6 +409,9 @@ func (p *project) inputs(r row) (*inputs, error) {
 	var err error
 	if in.pin, err = p.pin(r); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
+	}
+	if in.release, err = p.releaseOf(r, in.pin); err != nil {
+		return nil, err
 	}
 	if in.patches, err = p.patches(r); err != nil {
 		return nil, err
@@ -370,7 +437,7 @@ func (p *project) inputs(r row) (*inputs, error) {
 		fmt.Fprintf(h, "fields %+v\n", in.fields)
 	}
 	in.hooks = fmt.Sprintf("%x", h.Sum(nil))
-	fmt.Fprintf(h, "own %s\n", r.own)
+	fmt.Fprintf(h, "own %s %s\n", r.own, r.alone)
 	for _, name := range sortedKeys(in.own) {
 		fmt.Fprintf(h, "file %s\n", name)
 	}
