@@ -4,6 +4,10 @@
 #
 #   scripts/build.sh dockerd|docker-proxy|docker-init|docker|runc|runc-stock|containerd|containerd-shim-runc-v2|ctr
 #   scripts/build.sh dockerd-stock|docker-stock
+#   scripts/build.sh 28/dockerd|28/docker-proxy|28/docker|28/dockerd-stock|28/docker-stock
+#
+# What has a folder is of the second train and comes from its own trees; into that folder
+# go links to the programs that all trains share, too.
 #
 # Every fork is built in its own tree, as its own main module, with upstream's
 # own pinned dependencies. All programs are static, so that the same bytes run
@@ -12,8 +16,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-name=$1
-out=$PWD/.build/bin
+name=${1##*/}
+train=$(dirname "$1")
+[ "$train" != . ] || train=
+out=$PWD/.build/bin/$train
 commit=$(cat .build/commit)
 mkdir -p "$out"
 # Not what the caller happens to have set: the same source gives the same bytes.
@@ -26,17 +32,24 @@ pin() { # the version of a module in the root go.mod, without v and +incompatibl
 	echo "${v%+incompatible}"
 }
 
+release() { # the release that the programs of a tree say they are
+	sed -n 's/^\t"Release": "\(.*\)",$/\1/p' ".build/src/$1/.tree"
+}
+
 build() { # build TREE PACKAGE [go build flag...]
 	local tree=$1 package=$2
 	shift 2
-	echo "building $name"
+	echo "building ${train:+$train/}$name"
 	go -C ".build/src/$tree" build -trimpath "$@" -o "$out/$name" "$package"
 }
 
 moby() { # moby TREE PACKAGE SUFFIX COMMIT [linker flag...]
-	local v=github.com/docker/docker/dockerversion
-	build "$1" "$2" -modfile=vendor.mod -mod=readonly -tags netgo,osusergo,static_build \
-		-ldflags "-w ${*:5} -X $v.Version=$(pin github.com/docker/docker)$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
+	local v=github.com/moby/moby/v2/dockerversion modules=(-mod=readonly)
+	if [ -e ".build/src/$1/vendor.mod" ]; then
+		v=github.com/docker/docker/dockerversion modules+=(-modfile=vendor.mod)
+	fi
+	build "$1" "$2" "${modules[@]}" -tags netgo,osusergo,static_build \
+		-ldflags "-w ${*:5} -X $v.Version=$(release "$1")$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
 }
 
 # As in upstream's static build, the graph driver for btrfs and the quotas of
@@ -49,7 +62,7 @@ dockerd() { # dockerd TREE SUFFIX COMMIT
 cli() { # cli TREE SUFFIX COMMIT
 	local v=github.com/docker/cli/cli/version
 	CGO_ENABLED=0 build "$1" ./cmd/docker -modfile=vendor.mod -mod=readonly -tags osusergo \
-		-ldflags "-w -X $v.Version=$(pin github.com/docker/cli)$2 -X $v.GitCommit=$3 -X $v.PlatformName=gpu-cgroup"
+		-ldflags "-w -X $v.Version=$(release "$1")$2 -X $v.GitCommit=$3 -X $v.PlatformName=gpu-cgroup"
 }
 
 runc() { # runc TREE EXTRAVERSION COMMIT
@@ -64,13 +77,20 @@ containerd() {
 }
 
 case $name in
-dockerd) dockerd moby +gpu "$commit" ;;
-dockerd-stock) dockerd stock-moby '' stock ;;
-docker-proxy) CGO_ENABLED=0 moby moby ./cmd/docker-proxy +gpu "$commit" ;;
+dockerd) dockerd "moby$train" +gpu "$commit" ;;
+dockerd-stock) dockerd "stock-moby$train" '' stock ;;
+docker-proxy) CGO_ENABLED=0 moby "moby$train" ./cmd/docker-proxy +gpu "$commit" ;;
+docker) cli "cli$train" +gpu "$commit" ;;
+docker-stock) cli "stock-cli$train" '' stock ;;
+*)
+	if [ -n "$train" ]; then
+		ln -sf "../$name" "$out/$name"
+		exit
+	fi
+	;;&
+dockerd | dockerd-stock | docker-proxy | docker | docker-stock) ;;
 # The version that upstream's Dockerfile pins is the one that Debian ships.
 docker-init) cp "$(command -v tini-static)" "$out/docker-init" ;;
-docker) cli cli +gpu "$commit" ;;
-docker-stock) cli stock-cli '' stock ;;
 runc) runc runc +gpu "$commit" ;;
 runc-stock) runc stock-runc '' stock ;;
 containerd | containerd-shim-runc-v2 | ctr) containerd ;;

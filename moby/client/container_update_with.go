@@ -34,7 +34,7 @@ func (cli *Client) ContainerUpdateWith(ctx context.Context, containerID string, 
 		query.Set("version", strconv.FormatUint(options.Version, 10))
 	}
 
-	resp, err := cli.post(ctx, "/containers/"+containerID+"/update", query, updateConfig, nil)
+	resp, err := cli.postJSON(ctx, "/containers/"+containerID+"/update", query, updateConfig)
 	defer ensureReaderClosed(resp)
 	if err != nil {
 		return container.UpdateResponse{}, err

@@ -319,7 +319,7 @@ func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blk
 		}
 		return fmt.Errorf("cannot tell whether the rates of disks were applied: %w", err)
 	}
-	return want.differ(is, daemon.RawSysInfo().CgroupUnified, h.Exists)
+	return want.differ(is, daemon.hostInfo().CgroupUnified, h.Exists)
 }
 
 // planThrottles puts into r what takes the disks of a running container to the rates
@@ -492,7 +492,7 @@ func (daemon *Daemon) blkioWarnings(ctr *container.Container, pid int) (warnings
 	if limitFlags(limits) == "" {
 		return nil
 	}
-	if !daemon.RawSysInfo().CgroupUnified && (limits.BlkioWriteLimit != nil || limits.BlkioWriteIOpsLimit != nil) {
+	if !daemon.hostInfo().CgroupUnified && (limits.BlkioWriteLimit != nil || limits.BlkioWriteIOpsLimit != nil) {
 		write := containertypes.Resources{BlkioWriteLimit: limits.BlkioWriteLimit, BlkioWriteIOpsLimit: limits.BlkioWriteIOpsLimit}
 		warnings = append(warnings, fmt.Sprintf("%s limits direct I/O only on cgroup v1: cached writes go to the disk on the kernel's own account.", limitFlags(write)))
 	}

@@ -54,7 +54,7 @@ type gpuRecord struct {
 }
 
 func (daemon *Daemon) gpuDeviceHost() gpudevice.Host {
-	return gpudevice.New(daemon.RawSysInfo().GPUDevicesFile)
+	return gpudevice.New(daemon.hostInfo().GPUDevicesFile)
 }
 
 func gpuWants(limits containertypes.Resources, owner string) gpudevice.Wants {
@@ -96,7 +96,7 @@ func nvidiaAskedFor(daemonCfg *configStore, env []string, hostConfig *containert
 					return "--device " + name
 				}
 			}
-		case "nvidia":
+		case "nvidia", "nvidia.cdi", "nvidia.runtime-hook": // the latter two are Docker 29's
 			if req.Count != 0 || len(req.DeviceIDs) > 0 {
 				return "--gpus"
 			}
@@ -213,7 +213,7 @@ func specRule(r specs.LinuxDeviceCgroup) string {
 // this hostConfig.
 func (daemon *Daemon) judgeGPUs(set gpudevice.Set, hostConfig *containertypes.HostConfig, limits containertypes.Resources) ([]string, error) {
 	owner := daemon.cgroupOwner(hostConfig)
-	if owner != "" && limits.GPUPriority != nil && !daemon.RawSysInfo().CgroupUnified {
+	if owner != "" && limits.GPUPriority != nil && !daemon.hostInfo().CgroupUnified {
 		return nil, fmt.Errorf("%s cannot be enforced: with %s the container can write its own gpu.priority on cgroup v1; leave out one of the two, or use cgroup v2",
 			gpuFlags(containertypes.Resources{GPUPriority: limits.GPUPriority}), owner)
 	}
@@ -242,7 +242,7 @@ func (daemon *Daemon) cgroupOwner(hostConfig *containertypes.HostConfig) string 
 	if writable {
 		return "--security-opt writable-cgroups"
 	}
-	if daemon.idMapping.UIDMaps == nil || !daemon.RawSysInfo().CgroupUnified {
+	if daemon.idMapping.UIDMaps == nil || !daemon.hostInfo().CgroupUnified {
 		return ""
 	}
 	if hostConfig.UsernsMode.IsHost() || UsingSystemd(&daemon.config().Config) {
@@ -327,7 +327,7 @@ func (daemon *Daemon) startGPU(ctx context.Context, ctr *container.Container, ts
 // gpusOfStarted is all three looks together.
 func (daemon *Daemon) gpusOfStarted(ctr *container.Container, pid int) (set gpudevice.Set, _ error) {
 	// Without a controller nothing will ever be asked.
-	if info := daemon.RawSysInfo(); !info.GPUMemory && !info.GPUPriority {
+	if info := daemon.hostInfo(); !info.GPUMemory && !info.GPUPriority {
 		return set, nil
 	}
 	set, err := daemon.gpusOfBundle(ctr, pid)
@@ -339,7 +339,7 @@ func (daemon *Daemon) gpusOfStarted(ctr *container.Container, pid int) (set gpud
 		return set, err
 	}
 	set.Add(inside)
-	if !daemon.RawSysInfo().CgroupUnified {
+	if !daemon.hostInfo().CgroupUnified {
 		dir, v2, err := containerCgroupDir(ctr.ID, pid, "devices")
 		if err == nil && !v2 {
 			text, err := os.ReadFile(filepath.Join(dir, "devices.list"))

@@ -115,11 +115,18 @@ func TestVerifyGPU(t *testing.T) {
 	}
 }
 
+func unifiedOf(t *testing.T, r containertypes.Resources) map[string]string {
+	t.Helper()
+	got, err := containerdResources(r)
+	assert.NilError(t, err)
+	return got.Unified
+}
+
 func TestGPUUnified(t *testing.T) {
 	assert.Check(t, is.Nil(gpuUnified(gpu(nil, nil))))
 	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(-50), i64(10240))), map[string]string{"gpu.priority": "-50", "gpu.memory.max": "10240"}))
 	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(0), nil)), map[string]string{"gpu.priority": "0"}))
-	assert.Check(t, is.DeepEqual(toContainerdResources(gpu(nil, i64(-1))).Unified, map[string]string{"gpu.memory.max": "max"}))
+	assert.Check(t, is.DeepEqual(unifiedOf(t, gpu(nil, i64(-1))), map[string]string{"gpu.memory.max": "max"}))
 }
 
 // The spec is where a restart policy and a daemon restart come along: it must

@@ -22,7 +22,7 @@ import (
 // there is nothing to read: without the controller, or when the container has
 // just ended, which the caller finds out by itself.
 func (daemon *Daemon) gpuStats(id string, pid int) *containertypes.GPUStats {
-	if !daemon.RawSysInfo().GPUMemory {
+	if !daemon.hostInfo().GPUMemory {
 		return nil
 	}
 	dir, v2, err := containerCgroupDir(id, pid, "gpu")

@@ -117,7 +117,7 @@ func (daemon *Daemon) checkGPUUpdate(ctr *container.Container, update *container
 	if !namesGPU(limits) {
 		return nil
 	}
-	obstacle := gpuRuntimeObstacle(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
+	obstacle := gpuRuntimeObstacle(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.hostInfo().CgroupUnified)
 	err := gpuRefusal(limits, obstacle)
 	if err == nil {
 		_, err = daemon.judgeGPUUpdate(ctr, ctr.GetPID(), limits)
@@ -156,7 +156,7 @@ func gpuMemoryString(limit int64) string {
 // verifyContainerSettings, and the host may have changed since create.
 func withGPU(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
 	return func(_ context.Context, _ coci.Client, _ *containers.Container, s *coci.Spec) error {
-		if err := verifyGPU(daemonCfg, c.HostConfig, daemon.RawSysInfo(), false); err != nil {
+		if err := verifyGPU(daemonCfg, c.HostConfig, daemon.hostInfo(), false); err != nil {
 			return err
 		}
 		s.Linux.Resources.Unified = gpuUnified(gpuLimits(c.HostConfig.Resources))
@@ -222,7 +222,7 @@ func (daemon *Daemon) gpuResourceLimits() (memory, priority system.ResourceLimit
 }
 
 func (daemon *Daemon) gpuResourceLimit(limits containertypes.Resources) system.ResourceLimits {
-	daemonCfg, sysInfo := daemon.config(), daemon.RawSysInfo()
+	daemonCfg, sysInfo := daemon.config(), daemon.hostInfo()
 	obstacle := gpuHostObstacle(daemonCfg, sysInfo, limits)
 	if obstacle == nil {
 		obstacle = gpuRuntimeObstacle(daemonCfg, "", limits, sysInfo.CgroupUnified)

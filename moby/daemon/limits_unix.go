@@ -100,7 +100,7 @@ func blkioObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo) error {
 
 // blkioResourceLimits tells whether the disks behind a container can be limited.
 func (daemon *Daemon) blkioResourceLimits() system.ResourceLimits {
-	sysInfo := daemon.RawSysInfo()
+	sysInfo := daemon.hostInfo()
 	switch err := blkioObstacle(daemon.config(), sysInfo); {
 	case err != nil:
 		return system.ResourceLimits{Reason: err.Error()}
@@ -116,7 +116,7 @@ func withLimits(daemon *Daemon, daemonCfg *configStore, c *container.Container) 
 	gpu, net := withGPU(daemon, daemonCfg, c), withNet(daemon, daemonCfg, c)
 	return func(ctx context.Context, client coci.Client, ctr *containers.Container, s *coci.Spec) error {
 		// Also when a restart policy starts it: see withGPU.
-		if err := verifyLimits(daemonCfg, c.HostConfig, daemon.RawSysInfo(), false); err != nil {
+		if err := verifyLimits(daemonCfg, c.HostConfig, daemon.hostInfo(), false); err != nil {
 			return err
 		}
 		if err := gpu(ctx, client, ctr, s); err != nil {

@@ -72,7 +72,7 @@ func (daemon *Daemon) startNet(ctr *container.Container, tsk libcontainerdtypes.
 	}
 	pid := int(tsk.Pid())
 	var err error
-	if daemon.RawSysInfo().CgroupUnified {
+	if daemon.hostInfo().CgroupUnified {
 		err = setHostNet(ctr.ID, pid, limits)
 	} else {
 		there, missing := withoutMissing(limits)
@@ -110,7 +110,7 @@ func isMissing(err error) bool { return errors.As(err, new(*netlimit.MissingErro
 // verifyNetApplied reads back what the runtime did of an update on cgroup v1.
 // All else is read back where it is set.
 func (daemon *Daemon) verifyNetApplied(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources) error {
-	if !namesNet(update) || !ctr.HostConfig.NetworkMode.IsHost() || daemon.RawSysInfo().CgroupUnified {
+	if !namesNet(update) || !ctr.HostConfig.NetworkMode.IsHost() || daemon.hostInfo().CgroupUnified {
 		return nil
 	}
 	there, _ := withoutMissing(update)
@@ -230,7 +230,7 @@ func hostPriorities(id string, pid int) (map[string]uint32, error) {
 // verifyHost says what the kernel does not have of a container's class and priorities.
 func (daemon *Daemon) verifyHost(id string, pid int, limits containertypes.Resources) error {
 	there, missing := withoutMissing(limits)
-	if !daemon.RawSysInfo().CgroupUnified {
+	if !daemon.hostInfo().CgroupUnified {
 		if err := verifyHostNet(id, pid, there); err != nil {
 			return err
 		}
@@ -311,7 +311,7 @@ func (daemon *Daemon) watchHost(stop <-chan struct{}) {
 func (daemon *Daemon) shownHost(ctr *container.Container, limits containertypes.Resources) []containertypes.NetLimitEndpoint {
 	pid := ctr.State.Pid
 	e := containertypes.NetLimitEndpoint{Network: "host"}
-	if daemon.RawSysInfo().CgroupUnified {
+	if daemon.hostInfo().CgroupUnified {
 		there, _ := withoutMissing(limits)
 		if err := daemon.verifyHost(ctr.ID, pid, limits); err != nil && !isMissing(err) {
 			return []containertypes.NetLimitEndpoint{e}

@@ -134,7 +134,7 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 	if err := verifyHasNetwork(ctr.Config, &containertypes.HostConfig{Resources: limits}); err != nil {
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
 	}
-	cgroupV2 := daemon.RawSysInfo().CgroupUnified
+	cgroupV2 := daemon.hostInfo().CgroupUnified
 	err := canEnforceNet(daemon.config(), mode, limits, cgroupV2)
 	if err == nil && pid != 0 && mode.IsHost() && !cgroupV2 {
 		err = needOwnCgroups(ctr.ID, pid, netLimits(update))
@@ -177,7 +177,7 @@ func (daemon *Daemon) checkSwarmNetwork(name string) error {
 	if cluster == nil || !cluster.IsManager() {
 		return nil
 	}
-	n, err := cluster.GetNetwork(name)
+	n, err := swarmNetwork(cluster, name)
 	if err != nil {
 		return nil // attaching says so
 	}
@@ -238,7 +238,7 @@ func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 // host's network on cgroup v1. It checks once more, as withGPU does.
 func withNet(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
 	return func(_ context.Context, _ coci.Client, _ *containers.Container, s *coci.Spec) error {
-		sysInfo := daemon.RawSysInfo()
+		sysInfo := daemon.hostInfo()
 		if err := verifyNet(daemonCfg, c.HostConfig, sysInfo, false); err != nil {
 			return err
 		}
@@ -508,7 +508,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 	limits = netLimits(limits)
 	pid := int(tsk.Pid())
 	switch mode := ctr.HostConfig.NetworkMode; {
-	case mode.IsHost() && daemon.RawSysInfo().CgroupUnified:
+	case mode.IsHost() && daemon.hostInfo().CgroupUnified:
 		err := setHostNet(ctr.ID, pid, limits)
 		if (isBack || err == nil || isMissing(err)) && daemon.netController != nil {
 			daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
@@ -682,7 +682,7 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 // netResourceLimits tells by what class and rate are enforced, on the networks
 // of this host that can do it at all.
 func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
-	cfg, unified := daemon.config(), daemon.RawSysInfo().CgroupUnified
+	cfg, unified := daemon.config(), daemon.hostInfo().CgroupUnified
 	id, bits := uint32(1), int64(1)
 	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
 		return canEnforceNet(cfg, mode, limits, unified)

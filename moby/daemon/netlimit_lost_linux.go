@@ -69,7 +69,7 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 	case mode.IsHost():
 		if !namesNet(limits) {
 			note("", "host", nil)
-		} else if daemon.RawSysInfo().CgroupUnified {
+		} else if daemon.hostInfo().CgroupUnified {
 			note("", "host", setHostNet(ctr.ID, pid, limits))
 		} else {
 			note("", "host", setHostV1(ctr.ID, pid, limits))

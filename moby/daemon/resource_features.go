@@ -62,6 +62,6 @@ func (daemon *Daemon) fillResourceInfo(v *system.Info) {
 }
 
 // fillResourceVersion gives the engine in /version the list of /_ping.
-func (daemon *Daemon) fillResourceVersion(v *types.Version) {
+func (daemon *Daemon) fillResourceVersion(v *versionResponse) {
 	v.Components[0].Details["ResourceFeatures"] = strings.Join(daemon.ResourceFeatures(), ",")
 }

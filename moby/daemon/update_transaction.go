@@ -222,7 +222,10 @@ func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 // has with it, and isBack says that it undoes another one. The runtime's
 // yes is not believed: what the kernel shows is compared with what was asked.
 func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
-	r := toContainerdResources(update)
+	r, err := containerdResources(update)
+	if err != nil {
+		return err
+	}
 	verifyBlkio, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), r, update, full, isBack)
 	if err != nil {
 		return err
@@ -352,7 +355,7 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 // would stumble over the missing controller.
 func (daemon *Daemon) withoutController(change containertypes.Resources, sets ...containertypes.Resources) containertypes.Resources {
 	limited := slices.ContainsFunc(sets, func(r containertypes.Resources) bool { return namesGPU(gpuLimits(r)) })
-	if sysInfo := daemon.RawSysInfo(); !limited {
+	if sysInfo := daemon.hostInfo(); !limited {
 		if !sysInfo.GPUMemory {
 			change.GPUMemory = nil
 		}
@@ -603,12 +606,12 @@ func keepFixed(r *containertypes.Resources, fixed containertypes.Resources) {
 // that old has, or its default if it has none, since absent would mean "keep".
 func (daemon *Daemon) assigning(update, old containertypes.Resources) (back containertypes.Resources) {
 	for _, f := range containertypes.ResourceFields {
-		if !f.Fixed && f.Named(&update) {
+		if !f.Fixed && !f.Ignored && f.Named(&update) {
 			f.Assign(&back, &old)
 		}
 	}
 	// Upstream stores these, and has nothing to put in their place.
-	back.KernelMemory, back.CPURealtimePeriod, back.CPURealtimeRuntime = 0, 0, 0
+	back.CPURealtimePeriod, back.CPURealtimeRuntime = 0, 0
 	if update.NanoCPUs != 0 || update.CPUPeriod != 0 || update.CPUQuota != 0 {
 		// Three names for the same two files.
 		back.NanoCPUs, back.CPUPeriod, back.CPUQuota = old.NanoCPUs, old.CPUPeriod, old.CPUQuota
@@ -619,10 +622,10 @@ func (daemon *Daemon) assigning(update, old containertypes.Resources) (back cont
 		}
 	}
 	if update.CpusetCpus != "" && back.CpusetCpus == "" {
-		back.CpusetCpus = daemon.RawSysInfo().Cpus
+		back.CpusetCpus = daemon.hostInfo().Cpus
 	}
 	if update.CpusetMems != "" && back.CpusetMems == "" {
-		back.CpusetMems = daemon.RawSysInfo().Mems
+		back.CpusetMems = daemon.hostInfo().Mems
 	}
 	return back
 }
