@@ -176,7 +176,7 @@ func (p *project) makeTree(r row, discard bool) (string, error) {
 			fixed += n
 		}
 		if fixed > 0 {
-			return fmt.Sprintf("%s: %s written", r.name, plural(fixed, "file of ours")), nil
+			return fmt.Sprintf("%s: %s written", r.name, plural(fixed, "own file")), nil
 		}
 		return r.name + ": up to date", nil
 	}

@@ -50,11 +50,11 @@ func pingAgain(details any) (types.ResourceFeatures, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
-	ping, err := apiClient.Ping(ctx)
+	features, err := pingFeatures(ctx, apiClient)
 	if cerrdefs.IsPermissionDenied(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsNotFound(err) {
 		err = fmt.Errorf("%w: a proxy or plugin in front of the daemon has to let HEAD or GET /_ping pass", err)
 	}
-	return ping.ResourceFeatures, err
+	return features, err
 }
 
 // checkKnown looks in GET /info for a kind of limits that the daemon does not
@@ -67,7 +67,7 @@ func checkKnown(details any, what, feature string) error {
 	if apiClient := clientOf(details); apiClient != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 		defer cancel()
-		info, err = apiClient.Info(ctx)
+		info, err = daemonInfo(ctx, apiClient)
 	}
 	if err != nil {
 		return fmt.Errorf("%s needs a Docker daemon that knows limits of the kind %q, and asking this one (GET /info) failed: %w", what, feature, err)
@@ -98,9 +98,9 @@ func daemonVersion(details any) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
-	v, err := apiClient.ServerVersion(ctx)
-	if err != nil || v.Version == "" {
+	v, err := serverVersion(ctx, apiClient)
+	if err != nil || v == "" {
 		return ""
 	}
-	return " (version " + v.Version + ")"
+	return " (version " + v + ")"
 }

@@ -144,7 +144,7 @@ func addLimitCompletions(cmd *cobra.Command) {
 			_ = cmd.RegisterFlagCompletionFunc(f.Flag, completion.FromList(values...))
 		}
 	}
-	_ = cmd.RegisterFlagCompletionFunc("resources-file", completion.FileNames)
+	_ = cmd.RegisterFlagCompletionFunc("resources-file", fileNames)
 }
 
 // checkLimits verifies that the daemon has stored the limits it was asked for
@@ -159,14 +159,14 @@ func checkLimits(ctx context.Context, apiClient client.APIClient, containerID st
 		return nil
 	}
 	var problem error
-	ctr, err := apiClient.ContainerInspect(ctx, containerID)
+	ctr, err := inspectContainer(ctx, apiClient, containerID)
 	switch {
 	case err != nil:
 		problem = fmt.Errorf("cannot check that the daemon accepted %s: %w", strings.Join(asked, ", "), err)
 	default:
 		var stored container.Resources
-		if ctr.ContainerJSONBase != nil && ctr.HostConfig != nil {
-			stored = ctr.HostConfig.Resources
+		if ctr.hostConfig != nil {
+			stored = ctr.hostConfig.Resources
 		}
 		ignored := differingLimits(wanted, stored)
 		if len(ignored) == 0 {
@@ -175,7 +175,7 @@ func checkLimits(ctx context.Context, apiClient client.APIClient, containerID st
 		problem = fmt.Errorf("the daemon%s ignored %s: use a dockerd that supports this limit", daemonVersion(ctx, apiClient), strings.Join(ignored, ", "))
 	}
 	// An interrupt is a reason to be here, and must not leave the container.
-	err = apiClient.ContainerRemove(context.WithoutCancel(ctx), containerID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	err = removeWithVolumes(context.WithoutCancel(ctx), apiClient, containerID)
 	if err != nil {
 		return fmt.Errorf("%w; container %s could not be removed, remove it by hand: %w", problem, containerID, err)
 	}
@@ -195,9 +195,9 @@ func differingLimits(wanted, stored container.Resources) []string {
 }
 
 func daemonVersion(ctx context.Context, apiClient client.APIClient) string {
-	v, err := apiClient.ServerVersion(ctx)
-	if err != nil || v.Version == "" {
+	v, err := serverVersion(ctx, apiClient)
+	if err != nil || v == "" {
 		return ""
 	}
-	return " (version " + v.Version + ")"
+	return " (version " + v + ")"
 }

@@ -38,11 +38,6 @@ type modresourcesOptions struct {
 	show       bool
 }
 
-// NewModresourcesCommand creates a new cobra.Command for `docker modresources`
-func NewModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
-	return newModresourcesCommand(dockerCLI)
-}
-
 func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 	options := modresourcesOptions{containers: opts.NewListOpts(nil)}
 
@@ -253,20 +248,28 @@ func (m *modresources) inspect(ctx context.Context, names []string) ([]modresour
 	return distinct(slices.DeleteFunc(found, func(t modresourcesTarget) bool { return t.id == "" })), errors.Join(errs...)
 }
 
+// inspected is what is needed of an inspected container; hostConfig is nil if the daemon
+// did not send it.
+type inspected struct {
+	id         string
+	hostConfig *container.HostConfig
+	version    uint64
+}
+
 // look returns a container as it is now.
 func (m *modresources) look(ctx context.Context, name string) (t modresourcesTarget, _ error) {
-	ctr, err := m.apiClient.ContainerInspect(ctx, name)
+	ctr, err := inspectContainer(ctx, m.apiClient, name)
 	if err != nil {
 		return t, err
 	}
-	if ctr.ContainerJSONBase == nil || ctr.HostConfig == nil {
+	if ctr.hostConfig == nil {
 		return t, errors.New("the daemon did not say which resources it has")
 	}
 	return modresourcesTarget{
 		name:    name,
-		id:      ctr.ID,
-		old:     container.UpdateConfig{Resources: ctr.HostConfig.Resources, RestartPolicy: ctr.HostConfig.RestartPolicy},
-		version: ctr.ResourcesVersion,
+		id:      ctr.id,
+		old:     container.UpdateConfig{Resources: ctr.hostConfig.Resources, RestartPolicy: ctr.hostConfig.RestartPolicy},
+		version: ctr.version,
 	}, nil
 }
 
@@ -319,7 +322,7 @@ func (m *modresources) send(ctx context.Context, t modresourcesTarget, config co
 	if updater, ok := m.apiClient.(optionsUpdater); ok && t.version != 0 {
 		return updater.ContainerUpdateWith(ctx, t.id, config, options)
 	}
-	return m.apiClient.ContainerUpdate(ctx, t.id, config)
+	return updateContainer(ctx, m.apiClient, t.id, config)
 }
 
 // update changes a container from what is known of it: if another client was faster
@@ -503,7 +506,7 @@ func (m *modresources) putBackPlain(ctx context.Context, t modresourcesTarget) e
 		errs = append(errs, fmt.Errorf("this daemon has no way to take off %s, which was not set", flagNames(unset)))
 	}
 	if len(unset) < len(m.fields) {
-		_, err := m.apiClient.ContainerUpdate(ctx, t.id, container.UpdateConfig{Resources: back})
+		_, err := updateContainer(ctx, m.apiClient, t.id, container.UpdateConfig{Resources: back})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
