@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every target is a short call into scripts/; docs/developing.md explains them.
 #
-#   make                 build all programs and the trees they come from
+#   make                 build all programs and the trees they come from, of Docker 29
+#   make TRAIN=28        the same of Docker 28, in .build/bin/28; also with what follows
 #   make stock           upstream's dockerd and docker from the same pins, for tests and bench
 #   make previous        dockerd, docker and runc of an earlier commit, for tests that take over what it left
 #   make demo            the main job in a VM with the patched kernel, with proof
@@ -43,13 +44,41 @@ export GOTOOLCHAIN := local
 
 B := .build
 BIN := $(B)/bin
-GO_TREES := moby cli runc cgroups containerd stock-runc
-OURS := dockerd docker-proxy docker-init docker runc
+
+# Docker's programs come from one train or the other, all else is shared. The second
+# train's have a folder of their own, in which links stand for what is shared, so that
+# neither train touches what the other has built.
+TRAIN ?= 29
+ifeq ($(TRAIN),29)
+S :=
+AT := $(BIN)
+API_TREES := api client
+else ifeq ($(TRAIN),28)
+S := 28
+AT := $(BIN)/28
+API_TREES :=
+# Another folder of programs for tests, and for install.
+export GPU_CGROUP_BIN := $(CURDIR)/$(AT)
+export FROM := $(CURDIR)/$(AT)
+export COMPLETIONS := $(CURDIR)/$(B)/src/cli28/contrib/completion
+else
+$(error TRAIN=$(TRAIN): 29 or 28)
+endif
+export TRAIN
+# Checkouts of upstream's to take in place of the pins.
+export MOBY CLI
+
+DOCKER_TREES := $(API_TREES) moby$(S) cli$(S)
+GO_TREES := $(DOCKER_TREES) runc cgroups containerd stock-runc
+DOCKER := $(AT)/dockerd $(AT)/docker-proxy $(AT)/docker
+OURS := docker-init runc
 STOCK := containerd containerd-shim-runc-v2 runc-stock
-PROGRAMS := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
+SHARED := $(OURS:%=$(BIN)/%) $(STOCK:%=$(BIN)/%)
+LINKS := $(if $(S),$(patsubst $(BIN)/%,$(AT)/%,$(SHARED)))
+PROGRAMS := $(DOCKER) $(SHARED) $(LINKS)
 # Only what compares with upstream's Docker needs these.
-STOCK_TREES := stock-moby stock-cli
-STOCK_DOCKER := $(BIN)/dockerd-stock $(BIN)/docker-stock
+STOCK_TREES := stock-moby$(S) stock-cli$(S)
+STOCK_DOCKER := $(AT)/dockerd-stock $(AT)/docker-stock
 MODE ?= v1
 comma := ,
 RUN ?= .
@@ -89,18 +118,20 @@ $(GO_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
 $(STOCK_TREES:%=$(B)/src/%/.tree) &: FORCE $(BIN)/tree
 	@$(BIN)/tree make $(STOCK_TREES) >$(B)/tree-stock.log || { cat $(B)/tree-stock.log; exit 1; }
 
-# A tree has links to our files, so that what is in them does not change .tree.
+# A tree has links to our files, or copies, so that what is in them does not change .tree.
 own = $(shell find $(1) -type f)
-$(BIN)/dockerd $(BIN)/docker-proxy: $(B)/src/moby/.tree $(call own,moby)
-$(BIN)/docker: $(B)/src/cli/.tree $(B)/src/moby/.tree $(call own,cli moby)
+$(AT)/dockerd $(AT)/docker-proxy: $(DOCKER_TREES:%=$(B)/src/%/.tree) $(call own,moby)
+$(AT)/docker: $(DOCKER_TREES:%=$(B)/src/%/.tree) $(call own,cli moby)
 $(BIN)/runc: $(B)/src/runc/.tree $(B)/src/cgroups/.tree $(call own,runc)
 $(BIN)/runc-stock: $(B)/src/stock-runc/.tree
 $(BIN)/containerd $(BIN)/containerd-shim-runc-v2: $(B)/src/containerd/.tree
-$(BIN)/dockerd-stock: $(B)/src/stock-moby/.tree
-$(BIN)/docker-stock: $(B)/src/stock-cli/.tree
-$(OURS:%=$(BIN)/%): $(B)/commit
-$(PROGRAMS) $(STOCK_DOCKER): scripts/build.sh | $(B)/commit
-	@scripts/build.sh $(@F)
+$(AT)/dockerd-stock: $(B)/src/stock-moby$(S)/.tree
+$(AT)/docker-stock: $(B)/src/stock-cli$(S)/.tree
+$(DOCKER) $(OURS:%=$(BIN)/%): $(B)/commit
+$(DOCKER) $(SHARED) $(STOCK_DOCKER): scripts/build.sh | $(B)/commit
+	@scripts/build.sh $(@:$(BIN)/%=%)
+$(LINKS): | $(SHARED)
+	@mkdir -p $(AT) && ln -sf ../$(@F) $@
 
 .PHONY: kernel
 kernel: $(BIN)/tree
@@ -170,11 +201,11 @@ PASSES := $(CURDIR)/docs/passes.json
 MUST ?=
 
 # One suite each: scripts/unit.sh says what it runs.
-SUITES := ours docs moby cli runc cgroups
+SUITES := $(if $(S),docs28 moby28 cli28,ours docs api client moby cli runc cgroups)
 .PHONY: unit
-unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
+unit: $(BIN)/testsum $(AT)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 	@code=0; for s in $(or $(T),$(SUITES)); do \
-		case $$s in ours | docs) again= ;; *) again=--again ;; esac; \
+		case $$s in ours | docs*) again= ;; *) again=--again ;; esac; \
 		$(BIN)/testsum run $$again unit-$$s -- scripts/unit.sh $$s $(P) || code=1; \
 	done; exit $$code
 
@@ -192,12 +223,12 @@ integration-net:
 .PHONY: vm vm-v1 vm-v2
 vm: vm-$(MODE)
 vm-v1 vm-v2: vm-%: $(BIN)/testsum vm-image
-	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(AT_ONCE:1=nice -n 15) $(BIN)/vm --mode $* --cpus $(if $(AT_ONCE),$(if $(filter $*,$(HOST_CGROUPS)),1,2),$(VM_CPUS)) --timeout 1h \
+	@$(BIN)/testsum run --text --prefix '$* ' integration-vm-$* -- $(AT_ONCE:1=nice -n 15) $(BIN)/vm --bin $(AT) --mode $* --cpus $(if $(AT_ONCE),$(if $(filter $*,$(HOST_CGROUPS)),1,2),$(VM_CPUS)) --timeout 1h \
 		--env PLACE=vm-$* --env HOST_CGROUPS=$(HOST_CGROUPS) --env FULL=$(FULL) --env 'RUN=$(RUN)' --env MUST=$(MUST) --env KILLS=$(VM_KILLS) --env CYCLES=$(VM_CYCLES) --env NET_UNIT=100000 --env FUZZ=$(VM_FUZZ) $(VM_GO) -- integration.test -test.v -test.run '$(RUN)'
 
 .PHONY: vm-image
 vm-image: $(PROGRAMS) $(STOCK_DOCKER) kernel $(BIN)/vm
-	@$(BIN)/vm --image >/dev/null
+	@$(BIN)/vm --bin $(AT) --image >/dev/null
 
 .PHONY: faults
 faults:
@@ -219,7 +250,7 @@ test: $(PROGRAMS) stock previous kernel $(TOOLS)
 
 .PHONY: demo
 demo: $(PROGRAMS) kernel $(BIN)/vm
-	@$(BIN)/vm --mode v1 -- demo
+	@$(BIN)/vm --bin $(AT) --mode v1 -- demo
 
 .PHONY: bench
 bench: build kernel stock $(BIN)/vm
@@ -232,7 +263,7 @@ kernel-debug-test: $(BIN)/tree
 # Made of docker itself.
 .PHONY: man
 man: $(B)/man
-$(B)/man: scripts/man.sh $(BIN)/docker $(BIN)/runc
+$(B)/man: scripts/man.sh $(AT)/docker $(BIN)/runc
 	@scripts/man.sh
 
 export DESTDIR PREFIX FORCE
@@ -242,14 +273,14 @@ install: $(PROGRAMS) man
 uninstall:
 	@scripts/host/install.sh uninstall
 check-host:
-	@PATH=$(CURDIR)/$(BIN):$$PATH scripts/host/check-host.sh
+	@PATH=$(CURDIR)/$(AT):$$PATH scripts/host/check-host.sh
 debian-root:
 	@scripts/host/debian-root.sh
 install-test: debian-root
 	@$(MAKE) integration RUN=InstallInDebian MUST=debian
 
 .PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli cross
-cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
+cross: $(DOCKER_TREES:%=$(B)/src/%/.tree)
 	@scripts/cross.sh
 dist: $(PROGRAMS) man
 	@scripts/dist.sh

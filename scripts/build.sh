@@ -6,9 +6,7 @@
 #   scripts/build.sh dockerd-stock|docker-stock
 #   scripts/build.sh 28/dockerd|28/docker-proxy|28/docker|28/dockerd-stock|28/docker-stock
 #
-# What has a folder is of the second train and comes from its own trees; into that folder
-# go links to the programs that all trains share, too.
-#
+# What has a folder is of the second train and comes from its own trees.
 # Every fork is built in its own tree, as its own main module, with upstream's
 # own pinned dependencies. All programs are static, so that the same bytes run
 # on the host and in the VM. `version` shows upstream's version plus +gpu and
@@ -76,19 +74,19 @@ containerd() {
 		-ldflags "-w -X $v.Version=$(pin github.com/containerd/containerd/v2) -X $v.Revision=stock"
 }
 
+case ${train:+$train/}$name in
+28/dockerd | 28/docker-proxy | 28/docker | 28/dockerd-stock | 28/docker-stock | "$name") ;;
+*)
+	echo "build.sh: unknown program: $1" >&2
+	exit 2
+	;;
+esac
 case $name in
 dockerd) dockerd "moby$train" +gpu "$commit" ;;
 dockerd-stock) dockerd "stock-moby$train" '' stock ;;
 docker-proxy) CGO_ENABLED=0 moby "moby$train" ./cmd/docker-proxy +gpu "$commit" ;;
 docker) cli "cli$train" +gpu "$commit" ;;
 docker-stock) cli "stock-cli$train" '' stock ;;
-*)
-	if [ -n "$train" ]; then
-		ln -sf "../$name" "$out/$name"
-		exit
-	fi
-	;;&
-dockerd | dockerd-stock | docker-proxy | docker | docker-stock) ;;
 # The version that upstream's Dockerfile pins is the one that Debian ships.
 docker-init) cp "$(command -v tini-static)" "$out/docker-init" ;;
 runc) runc runc +gpu "$commit" ;;

@@ -172,6 +172,31 @@ func newCommand() *cobra.Command {
 			return errors.Join(errs...)
 		}),
 	}
+	touchedCmd := &cobra.Command{
+		Use:   "touched TREE...",
+		Short: "Print the files of trees that a hook changes or that are ours",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: with(false, func(cmd *cobra.Command, p *project, args []string) error {
+			rows, err := p.pick(args)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				in, err := p.inputs(r)
+				if err != nil {
+					return err
+				}
+				files := sortedKeys(in.own)
+				for _, pf := range in.patches {
+					for _, s := range pf.sections {
+						files = append(files, s.path)
+					}
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), strings.Join(files, "\n"))
+			}
+			return nil
+		}),
+	}
 	statsCmd := &cobra.Command{
 		Use:   "stats",
 		Short: "Count the lines of hooks and of our own, by tree",
@@ -240,6 +265,6 @@ is written, and other modules or a folder can be priced too:
 	}
 	rebaseCmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only print the table")
 	rebaseCmd.Flags().StringToStringVar(&moved, "moved", nil, "OLD=NEW: upstream renamed a file we hook")
-	root.AddCommand(exportCmd, rebaseCmd, makeCmd, refreshCmd, hookCmd, checkCmd, driversCmd, digestCmd, statusCmd, statsCmd)
+	root.AddCommand(exportCmd, rebaseCmd, makeCmd, refreshCmd, hookCmd, checkCmd, driversCmd, digestCmd, statusCmd, statsCmd, touchedCmd)
 	return root
 }

@@ -279,7 +279,7 @@ func folderSum(dir string) (string, error) {
 // dirSource is an upstream that lies unpacked in a folder.
 type dirSource struct {
 	dir    string
-	verify func() error // checks the whole folder against the pin
+	verify func() error          // checks the whole folder against the pin
 	skip   func(rel string) bool // for a checkout: what of it is no source
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,9 @@ import (
 //	lines                           rows                lines
 //	@@ end                          @@ end              @@ end
 //
-// Lines are templates between <% and %>. Rows are merged into the first Markdown table
+// Where trains differ, an anchor has alternatives, parted by "@@ or": the one that is there
+// once counts, and the line "@@ same FILE" stands for what the first edit in another text
+// puts. Lines are templates between <% and %>. Rows are merged into the first Markdown table
 // after the anchor by the names of their first cells, and its columns get as wide as they
 // must be: so upstream's generator of such pages writes them, too.
 type text struct {
@@ -46,6 +49,7 @@ type textEdit struct {
 	line         int
 	verb         string
 	anchor, body string
+	others       []string // alternatives to the anchor
 }
 
 // resourceTable is the table of limits, as a file of the moby tree.
@@ -71,9 +75,15 @@ func (p *project) texts(r row) (list []*text, fields []field, err error) {
 				return err
 			}
 			rel = filepath.ToSlash(rel)
+			if data, err = p.withSame(data); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 			t, err := parseText(path.Join(s.args[0], rel), rel, data)
+			if err != nil {
+				return err
+			}
 			list = append(list, t)
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, nil, err
@@ -87,6 +97,28 @@ func (p *project) texts(r row) (list []*text, fields []field, err error) {
 		}
 	}
 	return list, fields, nil
+}
+
+// sameLine stands for what the first edit of another text puts, as in another train.
+var sameLine = regexp.MustCompile(`(?m)^@@ same (\S+)\n`)
+
+func (p *project) withSame(data []byte) ([]byte, error) {
+	var errs []error
+	out := sameLine.ReplaceAllFunc(data, func(line []byte) []byte {
+		name := string(sameLine.FindSubmatch(line)[1])
+		other, err := os.ReadFile(filepath.Join(p.root, filepath.FromSlash(name)))
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		t, err := parseText(name, name, other)
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		return []byte(t.edits[0].body)
+	})
+	return out, errors.Join(errs...)
 }
 
 func parseText(name, in string, data []byte) (*text, error) {
@@ -103,6 +135,9 @@ func parseText(name, in string, data []byte) (*text, error) {
 			e.body += line
 		case !isMark:
 			e.anchor += line
+		case verb == "or" && e != nil && !inBody && e.anchor != "":
+			e.others = append(e.others, e.anchor)
+			e.anchor = ""
 		case verb == "put" && e != nil && !inBody:
 			inBody = true
 			if (e.anchor == "") != (e.verb == "file") {
@@ -149,6 +184,11 @@ func (t *text) apply(old []byte, fields []field, read func(string) ([]byte, erro
 		}
 		// All anchors are looked for in what upstream has.
 		places := placesOf(was, e.anchor)
+		for _, other := range e.others {
+			if len(places) != 1 {
+				e.anchor, places = other, placesOf(was, other)
+			}
+		}
 		if len(places) != 1 {
 			return nil, fail(fmt.Errorf("the anchor is there %d times, must be once:\n%s", len(places), indent(e.anchor)))
 		}
