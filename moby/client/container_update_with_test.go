@@ -18,9 +18,7 @@ import (
 )
 
 func TestContainerUpdateWithError(t *testing.T) {
-	client := &Client{
-		client: newMockClient(errorMock(http.StatusInternalServerError, "Server error")),
-	}
+	client := mockClient(t, errorMock(http.StatusInternalServerError, "Server error"))
 	_, err := client.ContainerUpdateWith(context.Background(), "nothing", container.UpdateConfig{}, container.UpdateOptions{})
 	assert.Check(t, is.ErrorType(err, cerrdefs.IsInternal))
 	assert.Check(t, is.ErrorContains(err, "Server error"))
@@ -44,22 +42,20 @@ func TestContainerUpdateWith(t *testing.T) {
 		"replace=1&version=7":           {Replace: container.ReplaceAll, Version: 7},
 		"replace=CpuShares%2CGPUMemory": {Replace: []string{"CpuShares", "GPUMemory"}},
 	} {
-		client := &Client{
-			client: newMockClient(func(req *http.Request) (*http.Response, error) {
-				assert.Check(t, is.Equal(req.Method, http.MethodPost))
-				assert.Check(t, is.Equal(req.URL.Path, "/containers/container_id/update"))
-				assert.Check(t, is.Equal(req.URL.RawQuery, query))
+		client := mockClient(t, func(req *http.Request) (*http.Response, error) {
+			assert.Check(t, is.Equal(req.Method, http.MethodPost))
+			assert.Check(t, is.Equal(withoutVersion(req.URL.Path), "/containers/container_id/update"))
+			assert.Check(t, is.Equal(req.URL.RawQuery, query))
 
-				var got container.UpdateConfig
-				assert.Check(t, json.NewDecoder(req.Body).Decode(&got))
-				assert.Check(t, is.DeepEqual(got, sent))
+			var got container.UpdateConfig
+			assert.Check(t, json.NewDecoder(req.Body).Decode(&got))
+			assert.Check(t, is.DeepEqual(got, sent))
 
-				return &http.Response{
-					StatusCode: http.StatusOK,
-					Body:       io.NopCloser(strings.NewReader(`{"Warnings":["mind the gap"],"ResourcesVersion":8}`)),
-				}, nil
-			}),
-		}
+			return &http.Response{
+				StatusCode: http.StatusOK,
+				Body:       io.NopCloser(strings.NewReader(`{"Warnings":["mind the gap"],"ResourcesVersion":8}`)),
+			}, nil
+		})
 		resp, err := client.ContainerUpdateWith(context.Background(), "container_id", sent, options)
 		assert.NilError(t, err)
 		assert.Check(t, is.DeepEqual(resp, container.UpdateResponse{Warnings: []string{"mind the gap"}, ResourcesVersion: 8}))
@@ -85,15 +81,13 @@ func TestPingResourceFeatures(t *testing.T) {
 		{doc: "unwell", header: http.Header{types.ResourceFeaturesHeader: {"gpu"}}, status: http.StatusInternalServerError, exp: known, expErr: true},
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
-			client := &Client{
-				client: newMockClient(func(req *http.Request) (*http.Response, error) {
-					if tc.headFails && req.Method == http.MethodHead {
-						return &http.Response{StatusCode: http.StatusMethodNotAllowed, Body: http.NoBody}, nil
-					}
-					return &http.Response{StatusCode: tc.status, Header: tc.header, Body: http.NoBody}, nil
-				}),
-			}
-			ping, err := client.Ping(context.Background())
+			client := mockClient(t, func(req *http.Request) (*http.Response, error) {
+				if tc.headFails && req.Method == http.MethodHead {
+					return &http.Response{StatusCode: http.StatusMethodNotAllowed, Body: http.NoBody}, nil
+				}
+				return &http.Response{StatusCode: tc.status, Header: tc.header, Body: http.NoBody}, nil
+			})
+			ping, err := pingOnce(client)
 			assert.Check(t, is.Equal(err != nil, tc.expErr), "%v", err)
 			assert.Check(t, is.DeepEqual(ping.ResourceFeatures, tc.exp))
 		})

@@ -15,18 +15,16 @@ import (
 )
 
 func TestContainersResources(t *testing.T) {
-	client := &Client{
-		client: newMockClient(func(req *http.Request) (*http.Response, error) {
-			assert.Check(t, is.Equal(req.Method, http.MethodGet))
-			assert.Check(t, is.Equal(req.URL.Path, "/containers/resources"))
-			assert.Check(t, is.DeepEqual(req.URL.Query()["container"], []string{"web", "d&b"}))
-			return &http.Response{
-				StatusCode: http.StatusOK,
-				Body: io.NopCloser(strings.NewReader(
-					`[{"Name":"web","Id":"1","CpuShares":7,"GPUMemory":10240,"RestartPolicy":{"Name":"always"}},{"Name":"d&b","Id":"2"}]`)),
-			}, nil
-		}),
-	}
+	client := mockClient(t, func(req *http.Request) (*http.Response, error) {
+		assert.Check(t, is.Equal(req.Method, http.MethodGet))
+		assert.Check(t, is.Equal(withoutVersion(req.URL.Path), "/containers/resources"))
+		assert.Check(t, is.DeepEqual(req.URL.Query()["container"], []string{"web", "d&b"}))
+		return &http.Response{
+			StatusCode: http.StatusOK,
+			Body: io.NopCloser(strings.NewReader(
+				`[{"Name":"web","Id":"1","CpuShares":7,"GPUMemory":10240,"RestartPolicy":{"Name":"always"}},{"Name":"d&b","Id":"2"}]`)),
+		}, nil
+	})
 	found, err := client.ContainersResources(context.Background(), []string{"web", "d&b"})
 	assert.NilError(t, err)
 	assert.Assert(t, is.Len(found, 2))
@@ -36,7 +34,7 @@ func TestContainersResources(t *testing.T) {
 	assert.Check(t, is.Equal(string(found[0].RestartPolicy.Name), "always"))
 	assert.Check(t, is.Equal(found[1].Name, "d&b"))
 
-	client = &Client{client: newMockClient(errorMock(http.StatusNotFound, "page not found"))}
+	client = mockClient(t, errorMock(http.StatusNotFound, "page not found"))
 	_, err = client.ContainersResources(context.Background(), []string{"web"})
 	assert.Check(t, is.ErrorType(err, cerrdefs.IsNotFound))
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	cerrdefs "github.com/containerd/errdefs"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/events"
@@ -219,7 +220,7 @@ func TestUpdateTransaction(t *testing.T) {
 		assert.Check(t, err != nil)
 		c.RemovalInProgress = true
 		removed := set(d, c, changed)
-		assert.Check(t, errdefs.IsConflict(removed), "%v", removed)
+		assert.Check(t, cerrdefs.IsConflict(removed), "%v", removed)
 		assert.Check(t, is.ErrorContains(removed, "marked for removal"))
 		c.RemovalInProgress = false
 		c.Root = root
@@ -320,7 +321,7 @@ func TestUpdateVersion(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Check(t, is.Equal(version, uint64(2)))
 	_, err = update(containertypes.UpdateOptions{Version: 1}, containertypes.Resources{CPUShares: 7})
-	assert.Check(t, errdefs.IsConflict(err), "%v", err)
+	assert.Check(t, cerrdefs.IsConflict(err), "%v", err)
 	assert.Check(t, is.ErrorContains(err, "version 2, not 1"))
 	assert.Check(t, is.Equal(c.HostConfig.CPUShares, int64(6)))
 	found, err := d.ContainersResources([]string{c.ID})
@@ -396,7 +397,7 @@ func TestUpdateReplace(t *testing.T) {
 			_, err := d.ContainerUpdateWith(c.ID, &containertypes.HostConfig{Resources: tc.body}, containertypes.UpdateOptions{Replace: tc.replace})
 			if tc.err != "" {
 				assert.Check(t, is.ErrorContains(err, tc.err))
-				assert.Check(t, errdefs.IsInvalidParameter(err), "%v", err)
+				assert.Check(t, cerrdefs.IsInvalidArgument(err), "%v", err)
 			} else {
 				assert.NilError(t, err)
 			}

@@ -336,6 +336,7 @@ func (p *project) checkAll(out io.Writer) error {
 	c.checkTrees()
 	c.checkDrivers()
 	c.proof("patches/README.md has a row for each patch and no other", p.checkLedger())
+	c.proof("hooks are the same in each train, or patches/differ says why not", p.checkDiffer())
 	c.proof("gofmt", p.checkGofmt())
 	c.proof("SPDX line in each source of ours", p.checkLicense())
 	c.proof("no test under integration/ skips but through package place or require", p.checkSkips())

@@ -311,7 +311,7 @@ func (f *price) merge(s section, base, ours, theirs []byte) error {
 		if err != nil {
 			return err
 		}
-		if !slices.Equal(was, now) {
+		if slices.ContainsFunc(now, func(name string) bool { return !slices.Contains(was, name) }) {
 			f.result = "elsewhere"
 			f.note = fmt.Sprintf("a hunk is in another function: was in %s, is in %s", strings.Join(was, ", "), strings.Join(now, ", "))
 		}

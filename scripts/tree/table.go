@@ -154,7 +154,7 @@ func parseTable(data []byte) ([]row, error) {
 			want := map[string]int{"drop": 1, "gomod": 2, "replace": 3, "version": 5, "texts": 1, "train": 1, "release": 1, "place": 2, "import": 2, "imports": 1}
 			n, ok := want[f[0]]
 			if !ok || n != len(f)-1 {
-				return nil, fail("prepare %q: the verbs and what follows them stand at the top of patches/trees", strings.TrimSpace(step))
+				return nil, fail("prepare %q: want drop DIR, gomod MODULE GO, replace FILE MODULE TREE, texts DIR or another one that the top of patches/trees lists", strings.TrimSpace(step))
 			}
 			r.prepare = append(r.prepare, prepareStep{f[0], f[1:]})
 		}

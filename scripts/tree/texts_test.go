@@ -73,6 +73,6 @@ func TestFieldsOfTheTable(t *testing.T) {
 	assert.Check(t, iops.Least == 2 && iops.Most == 1<<32-2 && iops.Default == -1 && iops.Unit == "operations per second", "%+v", iops)
 	rate := byName["NetEgressRate"]
 	assert.Check(t, rate.Most == 1e15 && rate.GoType == "int64", "%+v", rate)
-	assert.Check(t, byName["NetPriorities"].IsList && byName["KernelMemory"].Ignored && byName["CgroupParent"].Fixed)
+	assert.Check(t, byName["NetPriorities"].IsList && byName["CgroupParent"].Fixed)
 	assert.Check(t, is.Len(byName["BlkioReadLimit"].Aliases, 2))
 }

@@ -477,17 +477,19 @@ func TestOurTable(t *testing.T) {
 	assert.NilError(t, err)
 	p, err := openProject(root)
 	assert.NilError(t, err)
-	for _, name := range []string{"moby", "cli", "runc", "cgroups", "linux", "containerd", "stock-runc"} {
+	for _, name := range []string{"api", "client", "moby", "cli", "moby28", "cli28", "runc", "cgroups", "linux", "containerd", "stock-runc"} {
 		rows, err := p.pick([]string{name})
 		assert.NilError(t, err)
 		_, err = p.pin(rows[0])
 		assert.NilError(t, err)
 	}
-	rows, err := p.pick([]string{"cli"})
-	assert.NilError(t, err)
-	var names []string
-	for _, r := range p.withNeeds(rows) {
-		names = append(names, r.name)
+	for tree, want := range map[string][]string{"cli": {"api", "client", "cli"}, "cli28": {"moby28", "cli28"}} {
+		rows, err := p.pick([]string{tree})
+		assert.NilError(t, err)
+		var names []string
+		for _, r := range p.withNeeds(rows) {
+			names = append(names, r.name)
+		}
+		assert.DeepEqual(t, names, want)
 	}
-	assert.DeepEqual(t, names, []string{"moby", "cli"})
 }

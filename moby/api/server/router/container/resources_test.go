@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/errdefs"
 	"gotest.tools/v3/assert"
@@ -42,9 +43,9 @@ func TestGetContainersResources(t *testing.T) {
 	assert.Check(t, is.Contains(w.Body.String(), `{"Name":"db","Id":"id-db",`))
 
 	_, err = getResources(resourcesBackend{}, "")
-	assert.Check(t, errdefs.IsInvalidParameter(err), "%v", err)
+	assert.Check(t, cerrdefs.IsInvalidArgument(err), "%v", err)
 	_, err = getResources(resourcesBackend{}, "?container=web&container=gone")
-	assert.Check(t, errdefs.IsNotFound(err), "%v", err)
+	assert.Check(t, cerrdefs.IsNotFound(err), "%v", err)
 	_, err = getResources(&updateBackend{}, "?container=web")
-	assert.Check(t, errdefs.IsNotImplemented(err), "%v", err)
+	assert.Check(t, cerrdefs.IsNotImplemented(err), "%v", err)
 }

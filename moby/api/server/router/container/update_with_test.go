@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/server/httputils"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/errdefs"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -67,7 +67,7 @@ func TestPostContainerUpdate(t *testing.T) {
 	}
 	for _, query := range []string{"?version=0", "?version=-1", "?version=seven"} {
 		_, err := postUpdate(&withBackend{}, "1.51", query, `{}`)
-		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", query, err)
+		assert.Check(t, cerrdefs.IsInvalidArgument(err), "%s: %v", query, err)
 	}
 
 	// A backend that takes no options.
@@ -77,7 +77,7 @@ func TestPostContainerUpdate(t *testing.T) {
 	assert.Check(t, is.DeepEqual(backend.calls, []string{"update web"}))
 	for _, query := range []string{"?replace=1", "?version=7"} {
 		_, err := postUpdate(&updateBackend{}, "1.51", query, `{}`)
-		assert.Check(t, errdefs.IsNotImplemented(err), "%s: %v", query, err)
+		assert.Check(t, cerrdefs.IsNotImplemented(err), "%s: %v", query, err)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestPostContainerUpdateGPU(t *testing.T) {
 	for _, body := range []string{`{"GPUMemory":"1g"}`, `{"GPUPriority":1.5}`, `{"GPUMemory":9223372036854775808}`} {
 		backend := &withBackend{}
 		_, err := postUpdate(backend, "1.51", "", body)
-		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", body, err)
+		assert.Check(t, cerrdefs.IsInvalidArgument(err), "%s: %v", body, err)
 		assert.Check(t, is.Len(backend.calls, 0), body)
 	}
 }

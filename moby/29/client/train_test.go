@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+func mockClient(t *testing.T, answer func(*http.Request) (*http.Response, error)) *Client {
+	t.Helper()
+	client, err := New(WithBaseMockClient(answer))
+	assert.NilError(t, err)
+	return client
+}
+
+func pingOnce(client *Client) (PingResult, error) {
+	return client.Ping(context.Background(), PingOptions{})
+}
+
+func withoutVersion(path string) string { return strings.TrimPrefix(path, defaultAPIPath) }
