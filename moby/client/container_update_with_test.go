@@ -81,7 +81,7 @@ func TestPingResourceFeatures(t *testing.T) {
 		{doc: "unwell", header: http.Header{types.ResourceFeaturesHeader: {"gpu"}}, status: http.StatusInternalServerError, exp: known, expErr: true},
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
-			client := mockClient(t, func(req *http.Request) (*http.Response, error) {
+			client := mockDaemon(t, func(req *http.Request) (*http.Response, error) {
 				if tc.headFails && req.Method == http.MethodHead {
 					return &http.Response{StatusCode: http.StatusMethodNotAllowed, Body: http.NoBody}, nil
 				}

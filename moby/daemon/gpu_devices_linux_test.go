@@ -104,7 +104,7 @@ func TestGPUOfANewContainerNVIDIA(t *testing.T) {
 			assert.NilError(t, d.verifyGPUDevices(cfg, &containertypes.Config{Env: tc.env}, &tc.host), "no limit is always kept")
 
 			// The same of a container that is there.
-			ctr := &container.Container{ID: "c", State: container.NewState(), HostConfig: &tc.host, Config: &containertypes.Config{Env: tc.env}}
+			ctr := &container.Container{ID: "c", State: &container.State{}, HostConfig: &tc.host, Config: &containertypes.Config{Env: tc.env}}
 			err = d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(nil, i64(4096))})
 			if tc.host.Runtime == "" {
 				assert.Check(t, is.ErrorContains(err, tc.err))

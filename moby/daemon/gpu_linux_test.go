@@ -253,7 +253,7 @@ func TestCheckGPUUpdate(t *testing.T) {
 	cfg, info := gpuHost(false)
 	d := &Daemon{sysInfo: info}
 	d.configStore.Store(cfg)
-	ctr := &container.Container{ID: "c", State: container.NewState(), HostConfig: &containertypes.HostConfig{Runtime: "stock"}}
+	ctr := &container.Container{ID: "c", State: &container.State{}, HostConfig: &containertypes.HostConfig{Runtime: "stock"}}
 	err := d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(7), nil), Runtime: "ours"})
 	assert.Check(t, is.ErrorContains(err, `runtime "stock"`), "the container's runtime counts, not the one filled into the request")
 	assert.Check(t, d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(0), i64(-1))}))

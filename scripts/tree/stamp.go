@@ -224,7 +224,7 @@ func (p *project) scan(r row, src source, idx index, own map[string]string) (*sc
 		case !known:
 			s.alone++
 		case e.kind == kindLink && info.Mode()&fs.ModeSymlink != 0:
-		case e.kind != kindLink && e.same(info) && info.Mode().IsRegular():
+		case e.kind != kindLink && e.same(info):
 		default:
 			changed = append(changed, name)
 		}

@@ -20,7 +20,7 @@ import (
 
 // stampFormat is part of every digest: raise it when the way a tree is made
 // changes, so that all trees are brought up to date.
-const stampFormat = "2"
+const stampFormat = "1"
 
 // row is one line of patches/trees.
 type row struct {
@@ -437,7 +437,7 @@ func (p *project) inputs(r row) (*inputs, error) {
 		fmt.Fprintf(h, "fields %+v\n", in.fields)
 	}
 	in.hooks = fmt.Sprintf("%x", h.Sum(nil))
-	fmt.Fprintf(h, "own %s %s\n", r.own, r.alone)
+	fmt.Fprintf(h, "own %s\n", strings.TrimSpace(r.own+" "+r.alone))
 	for _, name := range sortedKeys(in.own) {
 		fmt.Fprintf(h, "file %s\n", name)
 	}

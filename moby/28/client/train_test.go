@@ -14,6 +14,11 @@ func mockClient(_ *testing.T, answer func(*http.Request) (*http.Response, error)
 	return &Client{client: newMockClient(answer)}
 }
 
+func mockDaemon(t *testing.T, answer func(*http.Request) (*http.Response, error)) *Client {
+	t.Helper()
+	return mockClient(t, answer)
+}
+
 func pingOnce(client *Client) (types.Ping, error) { return client.Ping(context.Background()) }
 
 func withoutVersion(path string) string { return path }
