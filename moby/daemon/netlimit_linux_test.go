@@ -65,16 +65,16 @@ type fakeSwarm struct {
 
 func (s *fakeSwarm) IsManager() bool { return s.manager }
 
-func (s *fakeSwarm) GetNetwork(name string) (networktypes.Inspect, error) {
+func (s *fakeSwarm) network(name string) (n networktypes.Inspect, _ error) {
+	drivers := map[string]string{"ov": "overlay", "br": "bridge"}
 	switch {
 	case !s.manager:
 		panic("asked one that is no manager")
-	case name == "ov":
-		return networktypes.Inspect{Name: "ov", Driver: "overlay"}, nil
-	case name == "br":
-		return networktypes.Inspect{Name: "br", Driver: "bridge"}, nil
+	case drivers[name] == "":
+		return n, errors.New("no such network")
 	}
-	return networktypes.Inspect{}, errors.New("no such network")
+	n.Name, n.Driver = name, drivers[name]
+	return n, nil
 }
 
 func TestCheckSwarmNetwork(t *testing.T) {

@@ -148,7 +148,7 @@ func TestUpdateTransaction(t *testing.T) {
 		// As soon as it can be put back it is.
 		tsk.refuse = nil
 		d.retryLost(c.ID)
-		assert.Check(t, is.Equal(tsk.updates[len(tsk.updates)-1].Pids.Limit, int64(50)))
+		assert.Check(t, is.Equal(pidsOf(tsk.updates[len(tsk.updates)-1]), int64(50)))
 		assert.Check(t, is.Len(d.limitsNotInForce(c), 0))
 		assert.Check(t, !isPending(c))
 	})
@@ -165,7 +165,7 @@ func TestUpdateTransaction(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		tsk := failing(c)
 		tsk.refuse = func(r *libcontainerdtypes.Resources) error {
-			if r.Pids != nil && r.Pids.Limit != 90 {
+			if r.Pids != nil && pidsOf(r) != 90 {
 				return errors.New("no such pids")
 			}
 			return nil
@@ -251,14 +251,14 @@ func TestUpdateTransaction(t *testing.T) {
 		tsk := failing(c)
 		d.restoreUpdate(c, true)
 		wantSet(t, c, newer, "no")
-		assert.Check(t, is.Equal(tsk.updates[0].Pids.Limit, int64(123)), "what is in force is not known")
+		assert.Check(t, is.Equal(pidsOf(tsk.updates[0]), int64(123)), "what is in force is not known")
 	})
 	t.Run("and another dockerd changed it since, as it was on its way back, which is no way any more", func(t *testing.T) {
 		d, c := stoppedContainer(t, old)
 		assert.NilError(t, writeJournal(c, updateJournal{Update: changed, Old: old, RestartPolicy: c.HostConfig.RestartPolicy, New: &changed, NewRestartPolicy: containertypes.RestartPolicy{Name: "always"}}))
 		assert.NilError(t, d.storeResources(c, setOf(containertypes.Resources{CPUShares: 300, PidsLimit: i64(50), CpusetCpus: "0"}, "no")))
 		failing(c).refuse = func(r *libcontainerdtypes.Resources) error {
-			if r.Pids != nil && r.Pids.Limit == 50 {
+			if r.Pids != nil && pidsOf(r) == 50 {
 				return errors.New("in use")
 			}
 			return nil

@@ -3,7 +3,6 @@
 package command
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -37,20 +36,12 @@ type versionClient struct {
 	infoErr error
 }
 
-func (c *versionClient) Ping(context.Context) (types.Ping, error) {
-	return types.Ping{ResourceFeatures: c.ping}, c.pingErr
-}
-
-func (c *versionClient) Info(context.Context) (system.Info, error) {
+func (c *versionClient) info() (system.Info, error) {
 	var info system.Info
 	for _, kind := range c.kinds {
 		info.ResourceLimits = append(info.ResourceLimits, system.ResourceLimits{Feature: kind, Reason: "not today"})
 	}
 	return info, c.infoErr
-}
-
-func (c *versionClient) ServerVersion(context.Context) (types.Version, error) {
-	return types.Version{Version: c.version}, c.err
 }
 
 func TestCheckResource(t *testing.T) {

@@ -14,10 +14,7 @@ import (
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/internal/test"
-	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"gotest.tools/v3/assert"
@@ -127,12 +124,7 @@ func TestLimitFlagErrors(t *testing.T) {
 		for name, newCommand := range limitCommands {
 			for _, value := range tc.values {
 				t.Run(name+" "+tc.flag+"="+value, func(t *testing.T) {
-					cmd := newCommand(test.NewFakeCli(&fakeClient{
-						createContainerFunc: func(*container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
-							t.Error("the container was created")
-							return container.CreateResponse{}, nil
-						},
-					}))
+					cmd := newCommand(test.NewFakeCli(fakeCreating(func() { t.Error("the container was created") })))
 					cmd.SetFlagErrorFunc(cli.FlagErrorFunc)
 					cmd.SilenceErrors, cmd.SilenceUsage = true, true
 					cmd.SetArgs([]string{tc.flag + "=" + value, "img"})
@@ -178,49 +170,37 @@ type limitClient struct {
 	started   []string
 }
 
-func (c *limitClient) ContainerCreate(_ context.Context, _ *container.Config, hostConfig *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+func (c *limitClient) create(hostConfig *container.HostConfig) (id string) {
 	c.stored = hostConfig.Resources
 	if c.forget != nil {
 		c.forget(&c.stored)
 	}
-	return container.CreateResponse{ID: "abcdef"}, nil
+	return "abcdef"
 }
 
-func (c *limitClient) ContainerInspect(_ context.Context, id string) (container.InspectResponse, error) {
+func (c *limitClient) inspect(id string) (inspected, error) {
 	c.inspected = append(c.inspected, id)
 	if c.afterInsp != nil {
 		c.afterInsp()
 	}
 	if c.inspectErr != nil {
-		return container.InspectResponse{}, c.inspectErr
+		return inspected{}, c.inspectErr
 	}
-	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
-		ID:         id,
-		HostConfig: &container.HostConfig{Resources: c.stored},
-	}}, nil
+	return inspected{id: id, hostConfig: &container.HostConfig{Resources: c.stored}}, nil
 }
 
-func (c *limitClient) ContainerRemove(ctx context.Context, id string, options container.RemoveOptions) error {
+func (c *limitClient) remove(ctx context.Context, id string, all bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if options.Force && options.RemoveVolumes {
+	if all {
 		c.removed = append(c.removed, id)
 	}
 	return c.removeErr
 }
 
-func (c *limitClient) ContainerStart(_ context.Context, id string, _ container.StartOptions) error {
-	c.started = append(c.started, id)
-	return nil
-}
-
 // ClientVersion is one from which on "run" waits without reading events.
 func (*limitClient) ClientVersion() string { return "1.51" }
-
-func (*limitClient) ServerVersion(context.Context) (types.Version, error) {
-	return types.Version{Version: "28.5.2"}, nil
-}
 
 // detachArgs keeps "run" from attaching, which the fake client cannot do.
 func detachArgs(commandName string) []string {

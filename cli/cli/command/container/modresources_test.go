@@ -98,11 +98,11 @@ func newUpdateClient() *updateClient {
 	}
 }
 
-func (c *updateClient) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+func (c *updateClient) inspect(ctx context.Context, name string) (inspected, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return container.InspectResponse{}, err
+		return inspected{}, err
 	}
 	id := name
 	if byName, ok := c.names[name]; ok {
@@ -112,18 +112,18 @@ func (c *updateClient) ContainerInspect(ctx context.Context, name string) (conta
 	c.calls = append(c.calls, "inspect "+id)
 	if c.inspectErr != nil {
 		if err := c.inspectErr(id, calls); err != nil {
-			return container.InspectResponse{}, err
+			return inspected{}, err
 		}
 	}
 	hostConfig, ok := c.containers[id]
 	if !ok {
-		return container.InspectResponse{}, errors.New("No such container: " + name)
+		return inspected{}, errors.New("No such container: " + name)
 	}
 	if hostConfig == nil {
-		return container.InspectResponse{}, nil
+		return inspected{}, nil
 	}
 	config := *hostConfig
-	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{ID: id, HostConfig: &config, ResourcesVersion: c.version(id)}}, nil
+	return inspected{id: id, hostConfig: &config, version: c.version(id)}, nil
 }
 
 func (c *updateClient) version(id string) uint64 {
@@ -143,7 +143,7 @@ func conflict(id string) error {
 	return fmt.Errorf("Cannot update container %s: it was changed meanwhile%w", id, errdefs.ErrConflict)
 }
 
-func (c *updateClient) ContainerUpdate(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
+func (c *updateClient) update(ctx context.Context, id string, config container.UpdateConfig) (container.UpdateResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if byName, ok := c.names[id]; ok {
@@ -179,7 +179,7 @@ func (c *updateClient) ContainerUpdateWith(ctx context.Context, id string, confi
 			return container.UpdateResponse{}, conflict(id)
 		}
 		c.mu.Unlock()
-		resp, err := c.ContainerUpdate(ctx, id, config)
+		resp, err := c.update(ctx, id, config)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if err == nil || c.lostAnswer[id] {
@@ -210,10 +210,6 @@ func (c *updateClient) ContainerUpdateWith(ctx context.Context, id string, confi
 	}
 	c.versions[id]++
 	return container.UpdateResponse{ResourcesVersion: c.version(id)}, nil
-}
-
-func (*updateClient) ServerVersion(context.Context) (types.Version, error) {
-	return types.Version{Version: "28.5.2"}, nil
 }
 
 // runUpdating runs a command against a daemon that knows all limits.

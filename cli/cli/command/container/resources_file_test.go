@@ -19,10 +19,8 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/blkiodev"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -347,20 +345,11 @@ func (c infoCli) Client() client.APIClient { return askedClient{c.FakeCli.Client
 // askedClient knows GPU memory, cannot limit it, and does not answer a ping.
 type askedClient struct{ client.APIClient }
 
-func (askedClient) Ping(context.Context) (types.Ping, error) {
-	return types.Ping{}, errors.New("no answer")
-}
-
-func (askedClient) Info(context.Context) (system.Info, error) {
-	return system.Info{ResourceLimits: []system.ResourceLimits{{Feature: "gpu-memory", Reason: "no controller"}}}, nil
+func (askedClient) info() system.Info {
+	return system.Info{ResourceLimits: []system.ResourceLimits{{Feature: "gpu-memory", Reason: "no controller"}}}
 }
 
 type createdClient struct {
 	limitClient
 	created *bool
-}
-
-func (c *createdClient) ContainerCreate(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
-	*c.created = true
-	return c.limitClient.ContainerCreate(ctx, config, hostConfig, networking, platform, name)
 }

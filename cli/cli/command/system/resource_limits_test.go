@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/docker/cli/internal/test"
-	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -55,11 +54,11 @@ func TestVersionResourceFeatures(t *testing.T) {
 		if features != "" {
 			details["ResourceFeatures"] = features
 		}
-		vi := versionInfo{Server: &types.Version{Components: []types.ComponentVersion{{Name: "Engine", Version: "28.5.2", Details: details}}}}
+		vi := engineWith(details)
 		cli := test.NewFakeCli(&fakeClient{})
 		tmpl, err := newVersionTemplate("")
 		assert.NilError(t, err)
-		assert.NilError(t, prettyPrintVersion(cli, vi, tmpl))
+		assert.NilError(t, prettyPrintVersion(printerOf(cli), vi, tmpl))
 		assert.Check(t, is.Contains(cli.OutBuffer().String(), want))
 	}
 }
