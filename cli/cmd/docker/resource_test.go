@@ -112,6 +112,10 @@ func TestResourceAnnotation(t *testing.T) {
 					assert.Check(t, is.ErrorContains(err, "Cannot connect"))
 					return
 				}
+				if createPings && tc.args[0] == "create" && d.status != http.StatusOK {
+					assert.Check(t, err != nil)
+					return
+				}
 				assert.Check(t, is.ErrorContains(err, "this daemon does nothing"))
 				assert.Check(t, len(*sent) > 0)
 			})

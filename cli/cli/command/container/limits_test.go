@@ -335,10 +335,6 @@ func TestCheckLimitsEmptyInspect(t *testing.T) {
 
 type emptyInspectClient struct{ limitClient }
 
-func (*emptyInspectClient) ContainerInspect(context.Context, string) (container.InspectResponse, error) {
-	return container.InspectResponse{}, nil
-}
-
 func TestCompleteLimits(t *testing.T) {
 	for name, newCommand := range map[string]func(command.Cli) *cobra.Command{
 		"run": newRunCommand, "create": newCreateCommand, "update": newUpdateCommand, "modresources": newModresourcesCommand,

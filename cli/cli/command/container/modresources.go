@@ -55,7 +55,8 @@ func newModresourcesCommand(dockerCLI command.Cli) *cobra.Command {
 			"aliases":  "docker container modresources, docker modresources",
 			"resource": "",
 		},
-		ValidArgsFunction: completion.ContainerNames(dockerCLI, false),
+		ValidArgsFunction:     completion.ContainerNames(dockerCLI, false),
+		DisableFlagsInUseLine: true,
 	}
 
 	flags := cmd.Flags()

@@ -727,10 +727,7 @@ func TestCompleteModresources(t *testing.T) {
 		})
 	}
 
-	running := &fakeClient{containerListFunc: func(options container.ListOptions) ([]container.Summary, error) {
-		assert.Check(t, !options.All)
-		return []container.Summary{{ID: "id-web", Names: []string{"/web"}}}, nil
-	}}
+	running := fakeListing(t, container.Summary{ID: "id-web", Names: []string{"/web"}})
 	cmd := newModresourcesCommand(knownCli{test.NewFakeCli(running)})
 	complete, ok := cmd.GetFlagCompletionFunc("container")
 	assert.Assert(t, ok)

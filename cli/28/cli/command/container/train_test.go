@@ -5,12 +5,14 @@ package container
 import (
 	"context"
 	"errors"
+	"testing"
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
 )
 
 // The clients of the tests, as this train's interface wants them.
@@ -75,4 +77,17 @@ func fakeCreating(create func()) *fakeClient {
 			return container.CreateResponse{}, nil
 		},
 	}
+}
+
+// fakeListing is asked for running containers.
+func fakeListing(t *testing.T, running ...container.Summary) *fakeClient {
+	t.Helper()
+	return &fakeClient{containerListFunc: func(options container.ListOptions) ([]container.Summary, error) {
+		assert.Check(t, !options.All)
+		return running, nil
+	}}
+}
+
+func (*emptyInspectClient) ContainerInspect(context.Context, string) (container.InspectResponse, error) {
+	return container.InspectResponse{}, nil
 }

@@ -5,9 +5,11 @@ package container
 import (
 	"context"
 	"errors"
+	"testing"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	"gotest.tools/v3/assert"
 )
 
 // The clients of the tests, as this train's interface wants them.
@@ -57,7 +59,12 @@ func (*updateClient) ServerVersion(context.Context, client.ServerVersionOptions)
 	return client.ServerVersionResult{Version: "28.5.2"}, nil
 }
 
-func (askedClient) Ping(context.Context, client.PingOptions) (client.PingResult, error) {
+// Ping answers that of run and create, which do nothing without, and not the one that asks
+// for the reason and does not wait for ever.
+func (askedClient) Ping(ctx context.Context, _ client.PingOptions) (client.PingResult, error) {
+	if _, again := ctx.Deadline(); !again {
+		return client.PingResult{OSType: "linux"}, nil
+	}
 	return client.PingResult{}, errors.New("no answer")
 }
 
@@ -72,4 +79,17 @@ func fakeCreating(create func()) *fakeClient {
 			return client.ContainerCreateResult{}, nil
 		},
 	}
+}
+
+// fakeListing is asked for running containers.
+func fakeListing(t *testing.T, running ...container.Summary) *fakeClient {
+	t.Helper()
+	return &fakeClient{containerListFunc: func(options client.ContainerListOptions) (client.ContainerListResult, error) {
+		assert.Check(t, !options.All)
+		return client.ContainerListResult{Items: running}, nil
+	}}
+}
+
+func (*emptyInspectClient) ContainerInspect(context.Context, string, client.ContainerInspectOptions) (client.ContainerInspectResult, error) {
+	return client.ContainerInspectResult{}, nil
 }
