@@ -12,8 +12,6 @@ ignore (
 
 require (
 	github.com/containerd/containerd/v2 v2.3.7
-	github.com/docker/cli v28.5.2+incompatible
-	github.com/docker/docker v28.5.2+incompatible
 	github.com/opencontainers/cgroups v0.1.0
 	github.com/opencontainers/runc v1.5.3
 	github.com/spf13/cobra v1.10.2
