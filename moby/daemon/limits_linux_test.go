@@ -56,7 +56,7 @@ func TestValidateLimits(t *testing.T) {
 }
 
 func TestLimitFlags(t *testing.T) {
-	assert.Check(t, is.Equal(limitFlags(containertypes.Resources{GPUMemory: i64(5), CPUShares: 5}), ""))
+	assert.Check(t, is.Equal(limitFlags(containertypes.Resources{GPUMemory: i64(5), CPUShares: 5}), "--gpu-memory=5"))
 	r := containertypes.Resources{
 		BlkioReadLimit: i64(2), BlkioWriteLimit: i64(-1), BlkioReadIOpsLimit: i64(3), BlkioWriteIOpsLimit: i64(4),
 		NetClassID: u32(0x100001), NetPriorities: []containertypes.NetPriority{{Interface: "eth0", Priority: 5}, {Interface: "eth1", Priority: 6}},

@@ -45,14 +45,14 @@ func TestVerifyNet(t *testing.T) {
 				tc.edit(&cfg.Config)
 			}
 			hostConfig := &containertypes.HostConfig{NetworkMode: tc.mode, Resources: tc.r}
-			err := verifyNet(cfg, hostConfig, &sysinfo.SysInfo{CgroupUnified: tc.v2}, false)
+			err := netKind{&Daemon{}}.admit(cfg, hostConfig, &sysinfo.SysInfo{CgroupUnified: tc.v2}, false)
 			if tc.err == "" {
 				assert.NilError(t, err)
 			} else {
 				assert.ErrorContains(t, err, tc.err)
 			}
 			// The container says, not the request.
-			assert.NilError(t, verifyNet(cfg, hostConfig, &sysinfo.SysInfo{}, true))
+			assert.NilError(t, netKind{&Daemon{}}.admit(cfg, hostConfig, &sysinfo.SysInfo{}, true))
 		})
 	}
 }

@@ -14,8 +14,6 @@ import (
 
 // A network limit that is not in force: see limit_lost.go.
 
-func init() { reapplyKinds["net"] = (*Daemon).applyNet }
-
 // noteNet remembers what came of an attempt to put limits in force. limits is
 // what netLimits returns.
 func (daemon *Daemon) noteNet(ctr *container.Container, on lostOn, limits containertypes.Resources, err error) {
@@ -50,9 +48,8 @@ func lostReasons(limits containertypes.Resources, err error) map[string]string {
 	return reasons
 }
 
-// applyNet puts all network limits of a container in force that dockerd itself
-// enforces, if it runs, and returns where it tried to.
-func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
+// reapply is about limits that dockerd itself enforces.
+func (daemon netKind) reapply(ctr *container.Container) map[lostOn]bool {
 	// All the time, or it may end meanwhile and leave the limits of an endpoint
 	// that is no more.
 	ctr.Lock()
@@ -80,7 +77,7 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 		for _, ep := range eps {
 			err := daemon.setEndpoint(ctr, ep, netSettings(limits))
 			if err == nil {
-				err = daemon.net.limiter.Lost(ep.ID())
+				err = daemon.limits.net.limiter.Lost(ep.ID())
 			}
 			note(ep.ID(), ep.Network(), err)
 		}
@@ -114,7 +111,7 @@ func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 			if list := byEndpoint[ep.ID()]; list != nil {
 				// What was told by several at a time may have come in another order.
 				on := lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}
-				daemon.noteNet(ctr, on, limitsOf(list[len(list)-1].Settings), daemon.net.limiter.Lost(ep.ID()))
+				daemon.noteNet(ctr, on, limitsOf(list[len(list)-1].Settings), daemon.limits.net.limiter.Lost(ep.ID()))
 			}
 		}
 	}
@@ -146,8 +143,8 @@ func (daemon *Daemon) interfacesSeen(names map[string]bool) {
 			continue
 		}
 		go func() {
-			defer lockUpdates(ctr.ID)()
-			daemon.applyNet(ctr)
+			defer daemon.lockUpdates(ctr.ID)()
+			netKind{daemon}.reapply(ctr)
 		}()
 	}
 }
