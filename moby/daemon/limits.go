@@ -21,6 +21,9 @@ var (
 	gpuFields   = containertypes.ResourceFieldsOf("gpu-")
 	blkioFields = containertypes.ResourceFieldsOf("blkio-")
 	netFields   = containertypes.ResourceFieldsOf("net-")
+
+	ratesFields   = containertypes.ResourceFieldsOf("net-rate")
+	packetsFields = containertypes.ResourceFieldsOf("net-pps")
 )
 
 // maxInterfaceName is IFNAMSIZ without the zero at the end, in bytes.

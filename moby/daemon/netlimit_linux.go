@@ -105,7 +105,7 @@ func (daemon *Daemon) canEnforceNet(daemonCfg *configStore, mode containertypes.
 	if daemonCfg.IsRootless() {
 		return errors.New("a rootless daemon has no rights on the host's interfaces and cgroups; run dockerd as root")
 	}
-	rates := limits.NetEgressRate != nil || limits.NetIngressRate != nil
+	rates, packets := ratesFields.Named(limits), packetsFields.Named(limits)
 	classes := limits.NetClassID != nil || len(limits.NetPriorities) > 0
 	switch {
 	case mode.IsNone():
@@ -114,7 +114,7 @@ func (daemon *Daemon) canEnforceNet(daemonCfg *configStore, mode containertypes.
 		return fmt.Errorf("the container uses the network of another one (--network=%s); limit that one", mode)
 	case isDefaultBridge(mode) && daemonCfg.DisableBridge:
 		return errors.New("the container has no network: dockerd runs with --bridge=none; use a network of your own")
-	case mode.IsHost() && rates:
+	case mode.IsHost() && (rates || packets):
 		return errors.New("a container that uses the host's interfaces (--network=host) has none of its own to keep to a rate; use a bridge network")
 	}
 	if limits.NetClassID != nil && len(limits.NetPriorities) > 0 && (cgroupV2 || !mode.IsHost()) {
@@ -132,6 +132,9 @@ func (daemon *Daemon) canEnforceNet(daemonCfg *configStore, mode containertypes.
 	abilities := daemon.limits.net.prober.Probe()
 	if rates && abilities.Rates != nil {
 		return fmt.Errorf("this host cannot limit rates: %w", abilities.Rates)
+	}
+	if packets && abilities.PPS != nil {
+		return fmt.Errorf("this host cannot limit packets per second: %w", abilities.PPS)
 	}
 	if classes && abilities.Class != nil {
 		return fmt.Errorf("this host cannot classify packets: %w", abilities.Class)
@@ -251,6 +254,30 @@ func canEnforceOn(network, driver string) error {
 // namesNet tells whether r has any network field set.
 func namesNet(r containertypes.Resources) bool { return netFields.Named(r) }
 
+// netRates are the fields that are rates, with their places in package netlimit.
+var netRates = []struct {
+	field   *containertypes.ResourceField
+	setting func(*netlimit.Settings) *int64
+	err     func(*netlimit.Error) error
+}{
+	{
+		containertypes.ResourceFieldNamed("NetEgressRate"),
+		func(s *netlimit.Settings) *int64 { return &s.Egress }, func(e *netlimit.Error) error { return e.Egress },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetIngressRate"),
+		func(s *netlimit.Settings) *int64 { return &s.Ingress }, func(e *netlimit.Error) error { return e.Ingress },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetEgressPPS"),
+		func(s *netlimit.Settings) *int64 { return &s.EgressPPS }, func(e *netlimit.Error) error { return e.EgressPPS },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetIngressPPS"),
+		func(s *netlimit.Settings) *int64 { return &s.IngressPPS }, func(e *netlimit.Error) error { return e.IngressPPS },
+	},
+}
+
 func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 	limits := netLimits(r)
 	if limits.NetClassID != nil {
@@ -262,11 +289,10 @@ func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 			s.Priorities[p.Interface] = p.Priority
 		}
 	}
-	if limits.NetEgressRate != nil {
-		s.Egress = *limits.NetEgressRate
-	}
-	if limits.NetIngressRate != nil {
-		s.Ingress = *limits.NetIngressRate
+	for _, rate := range netRates {
+		if n, ok := rate.field.Number(&limits); ok {
+			*rate.setting(&s) = n
+		}
 	}
 	return s
 }
@@ -611,11 +637,10 @@ func netRefusal(update containertypes.Resources, err error) error {
 		return err
 	}
 	var named containertypes.Resources
-	if parts.Ingress != nil {
-		named.NetIngressRate = update.NetIngressRate
-	}
-	if parts.Egress != nil {
-		named.NetEgressRate = update.NetEgressRate
+	for _, rate := range netRates {
+		if rate.err(parts) != nil {
+			rate.field.Copy(&named, &update)
+		}
 	}
 	if parts.Class != nil {
 		named.NetClassID, named.NetPriorities = update.NetClassID, update.NetPriorities
@@ -714,7 +739,7 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("network limits could not be read")
 			continue
 		}
-		e := containertypes.NetLimitEndpoint{Network: ep.Network(), Interface: s.Interface, EgressRate: s.Egress, IngressRate: s.Ingress, ClassID: s.Class}
+		e := containertypes.NetLimitEndpoint{Network: ep.Network(), Interface: s.Interface, EgressRate: s.Egress, IngressRate: s.Ingress, EgressPPS: s.EgressPPS, IngressPPS: s.IngressPPS, ClassID: s.Class}
 		for _, name := range slices.Sorted(maps.Keys(s.Priorities)) {
 			e.Priorities = append(e.Priorities, containertypes.NetPriority{Interface: name, Priority: s.Priorities[name]})
 		}
@@ -725,7 +750,7 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 
 // mechanisms are those of the networks of this host that can do it at all.
 func (daemon netKind) mechanisms() []system.ResourceLimits {
-	class, rate := system.ResourceLimits{Feature: "net-class"}, system.ResourceLimits{Feature: "net-rate"}
+	class, rate, packets := system.ResourceLimits{Feature: "net-class"}, system.ResourceLimits{Feature: "net-rate"}, system.ResourceLimits{Feature: "net-pps"}
 	cfg, unified := daemon.config(), daemon.RawSysInfo().CgroupUnified
 	id, bits := uint32(1), int64(1)
 	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
@@ -757,5 +782,10 @@ func (daemon netKind) mechanisms() []system.ResourceLimits {
 	} else {
 		rate.Backend = "queueing disciplines (bridge networks)"
 	}
-	return []system.ResourceLimits{class, rate}
+	if err := obstacle("bridge", containertypes.Resources{NetEgressPPS: &bits}); err != nil {
+		packets.Reason = err.Error()
+	} else {
+		packets.Backend = "nftables (bridge networks)"
+	}
+	return []system.ResourceLimits{class, rate, packets}
 }

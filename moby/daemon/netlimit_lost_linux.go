@@ -30,21 +30,18 @@ func lostReasons(limits containertypes.Resources, err error) map[string]string {
 	if err == nil {
 		return reasons
 	}
-	parts := &netlimit.Error{Ingress: err, Egress: err, Class: err}
+	parts := &netlimit.Error{Ingress: err, Egress: err, IngressPPS: err, EgressPPS: err, Class: err}
 	errors.As(err, &parts)
-	for field, lost := range map[string]struct {
-		asked bool
-		err   error
-	}{
-		"NetIngressRate": {limits.NetIngressRate != nil, parts.Ingress},
-		"NetEgressRate":  {limits.NetEgressRate != nil, parts.Egress},
-		"NetClassID":     {limits.NetClassID != nil, parts.Class},
-		"NetPriorities":  {len(limits.NetPriorities) > 0, parts.Class},
-	} {
-		if lost.asked && lost.err != nil {
-			reasons[field] = lost.err.Error()
+	note := func(field string, asked bool, err error) {
+		if asked && err != nil {
+			reasons[field] = err.Error()
 		}
 	}
+	for _, rate := range netRates {
+		note(rate.field.Name, rate.field.Named(&limits), rate.err(parts))
+	}
+	note("NetClassID", limits.NetClassID != nil, parts.Class)
+	note("NetPriorities", len(limits.NetPriorities) > 0, parts.Class)
 	return reasons
 }
 
@@ -119,11 +116,10 @@ func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 
 // limitsOf are the fields of HostConfig that settings come from.
 func limitsOf(s netlimit.Settings) (r containertypes.Resources) {
-	if s.Egress != 0 {
-		r.NetEgressRate = &s.Egress
-	}
-	if s.Ingress != 0 {
-		r.NetIngressRate = &s.Ingress
+	for _, rate := range netRates {
+		if n := *rate.setting(&s); n != 0 {
+			rate.field.SetNumber(&r, n)
+		}
 	}
 	if s.Class != 0 {
 		r.NetClassID = &s.Class
