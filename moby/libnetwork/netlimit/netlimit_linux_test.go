@@ -461,7 +461,7 @@ func TestForeignRootQdisc(t *testing.T) {
 	assert.Check(t, got.Class)
 	shown, err := e.l.Show(ep1)
 	assert.NilError(t, err)
-	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, Class: all.Class})
+	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, EgressPPS: all.EgressPPS, IngressPPS: all.IngressPPS, Class: all.Class})
 
 	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)

@@ -41,7 +41,7 @@ var updateCommands = map[string]func(command.Cli) *cobra.Command{
 type knownCli struct{ *test.FakeCli }
 
 func (knownCli) ServerInfo() command.ServerInfo {
-	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu", "blkio-limit", "net-class", "net-rate"}}}
+	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu", "blkio-limit", "net-class", "net-rate", "net-pps"}}}
 }
 
 // updateClient is a daemon with containers. It merges an update as dockerd
