@@ -53,7 +53,7 @@ part_build() (
 		bench "trees, nothing changed" 5 : .build/bin/tree -C "$scratch" make "${trees[@]}" &&
 		bench "make, nothing changed" 5 : make build &&
 		make -C "$scratch" .build/bin/dockerd .build/bin/docker .build/bin/runc >/dev/null &&
-		bench "edit of dockerd, then make" 5 'echo "// edit $i" >> "$scratch/moby/daemon/gpu.go"' make -C "$scratch" .build/bin/dockerd &&
+		bench "edit of dockerd, then make" 5 'echo "// edit $i" >> "$scratch/moby/daemon/limits.go"' make -C "$scratch" .build/bin/dockerd &&
 		bench "edit of docker, then make" 5 'echo "// edit $i" >> "$scratch/cli/cli/command/container/limits.go"' make -C "$scratch" .build/bin/docker &&
 		bench "edit of runc, then make" 5 'echo "// edit $i" >> "$scratch/runc/events_gpu.go"' make -C "$scratch" .build/bin/runc
 )

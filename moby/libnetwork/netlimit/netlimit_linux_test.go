@@ -227,6 +227,82 @@ func TestRatesHoldAndCanBeChangedLive(t *testing.T) {
 	assert.Equal(t, e.state(t), before)
 }
 
+// delHook is another program that removes a chain of ep1.
+func delHook(conn *nftables.Conn, prefix string) error {
+	conn.DelChain(&nftables.Chain{Name: prefix + "ep1", Table: &nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev}})
+	return conn.Flush()
+}
+
+// packets sends small UDP packets one way, as fast as it can for a time, and returns
+// how many came.
+func (e *testEnd) packets(t *testing.T, fromContainer bool, d time.Duration) (sent, came int) {
+	t.Helper()
+	from, to, addr := e.host, e.ctr, ctrAddr
+	if fromContainer {
+		from, to, addr = e.ctr, e.host, hostAddr
+	}
+	l, err := listenUDP(t, to, addr+":9")
+	assert.NilError(t, err)
+	defer l.Close()
+	var c net.Conn
+	inNS(t, from, func() (err error) { c, err = net.Dial("udp4", addr+":9"); return err })
+	defer c.Close()
+	done := make(chan int)
+	go func() {
+		n, buf := 0, make([]byte, 100)
+		for {
+			if _, _, err := l.ReadFrom(buf); err != nil {
+				done <- n
+				return
+			}
+			n++
+		}
+	}()
+	for end := time.Now().Add(d); time.Now().Before(end); sent++ {
+		_, _ = c.Write(make([]byte, 22)) // A frame of 64 bytes. What is dropped at the egress is an error here.
+	}
+	assert.NilError(t, l.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+	return sent, <-done
+}
+
+// Each way has its rate, from its start on and after each change, beside a rate of bits
+// that does not bind, and is free again without.
+func TestPacketsPerSecond(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	before := e.state(t)
+	ep := Endpoint{ID: "ep1"}
+	const second = 1.0
+	for _, s := range []Settings{
+		{EgressPPS: 500, IngressPPS: 1000},
+		{EgressPPS: 2000, IngressPPS: 100},
+		{EgressPPS: 2000, IngressPPS: 2000, Egress: 800e6, Ingress: 800e6},
+		{EgressPPS: 1},
+	} {
+		assert.NilError(t, e.l.Set(ep, s))
+		for _, out := range []bool{true, false} {
+			rate := s.IngressPPS
+			if out {
+				rate = s.EgressPPS
+			}
+			sent, came := e.packets(t, out, time.Second)
+			t.Logf("%+v, out %t: %d of %d", s, out, came, sent)
+			if rate == 0 {
+				assert.Check(t, came > 10000, "%+v, out %t: %d of %d", s, out, came, sent)
+				continue
+			}
+			assert.Check(t, came <= int(float64(rate)*1.05*second)+int(burstPPS(rate))+1, "%+v, out %t: %d", s, out, came)
+			assert.Check(t, came >= int(float64(rate)*0.9*second), "%+v, out %t: %d of %d", s, out, came, sent)
+		}
+	}
+	// A rate of bits that is less than the packets that may pass.
+	assert.NilError(t, e.l.Set(ep, Settings{EgressPPS: 100_000, Egress: 8e5}))
+	_, came := e.packets(t, true, time.Second)
+	assert.Check(t, came > 500 && came < 5000, "%d", came) // 1,562 frames of 64 bytes a second, and a full queue
+
+	assert.NilError(t, e.l.Set(ep, Settings{}))
+	assert.Equal(t, e.state(t), before)
+}
+
 func TestOneDirectionAlone(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	ep := Endpoint{ID: "ep1"}
@@ -240,7 +316,7 @@ func TestOneDirectionAlone(t *testing.T) {
 
 var (
 	ep1 = Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr), netip.MustParseAddr("fd00::2")}}
-	all = Settings{Egress: 8e6, Ingress: 16e6, Class: 0x100001}
+	all = Settings{Egress: 8e6, Ingress: 16e6, EgressPPS: 1000, IngressPPS: 2000, Class: 0x100001}
 )
 
 // An endpoint has all it needs, another does not touch it, and what nobody needs
@@ -256,7 +332,7 @@ func TestTablesHoldWhatIsNeeded(t *testing.T) {
 	for _, want := range []string{
 		" class4 c0000202 = 01001000 of ep1", " class6 fd000000000000000000000000000002 = 01001000 of ep1",
 		" port-class 060000001f900000 = 01001000 of ep1", " port-class4 c00002011100000000350000 = 01001000 of ep1",
-		" bridged-class ", " source4 ", " source6 ", " to-ifb ", "hook ep1 {device:veth0123456 sources:true redirect:true}",
+		" bridged-class ", " source4 ", " source6 ", " to-ifb ", "hook ep1 {device:veth0123456 fromPPS:1000 sources:true redirect:true toPPS:2000 other:false}",
 		` chain postrouting "class4" "class6"`,
 	} {
 		assert.Check(t, is.Contains(one, want))
@@ -327,6 +403,7 @@ func TestWhatGoesComesBack(t *testing.T) {
 		{name: "alias", quiet: true, do: func() error { return e.nlh.LinkSetAlias(e.end, "") }},
 		{name: "alternative name", quiet: true, do: func() error { return e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")) }},
 		{name: "ruleset", lost: "has lost", do: func() error { conn.FlushRuleset(); return conn.Flush() }},
+		{name: "packets in", lost: "has lost the chain", do: func() error { return delHook(conn, outPrefix) }},
 		{name: "element", lost: "has lost an element of class4", do: func() error {
 			n := nft{nftConn: &nftConn{conn: conn}, owner: "test"}
 			assert.NilError(t, conn.SetDeleteElements(n.set(kindOf("class4")), []nftables.SetElement{{Key: ep1.Addrs[0].AsSlice()}}))
@@ -336,10 +413,7 @@ func TestWhatGoesComesBack(t *testing.T) {
 			conn.FlushTable(&nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev})
 			return conn.Flush()
 		}},
-		{name: "chain", lost: "has lost the chain", do: func() error {
-			conn.DelChain(&nftables.Chain{Name: hookPrefix + "ep1", Table: &nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev}})
-			return conn.Flush()
-		}},
+		{name: "chain", lost: "has lost the chain", do: func() error { return delHook(conn, hookPrefix) }},
 	} {
 		assert.NilError(t, tc.do(), tc.name)
 		if tc.quiet {
@@ -387,7 +461,7 @@ func TestForeignRootQdisc(t *testing.T) {
 	assert.Check(t, got.Class)
 	shown, err := e.l.Show(ep1)
 	assert.NilError(t, err)
-	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, Class: all.Class})
+	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, EgressPPS: all.EgressPPS, IngressPPS: all.IngressPPS, Class: all.Class})
 
 	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)

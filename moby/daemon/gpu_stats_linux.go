@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux || freebsd
-
 package daemon
 
 import (
@@ -15,6 +13,7 @@ import (
 	"strings"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/daemon/cgroupdir"
 )
 
 // gpuStats reads what the gpu controller counts for a container from its
@@ -25,7 +24,7 @@ func (daemon *Daemon) gpuStats(id string, pid int) *containertypes.GPUStats {
 	if !daemon.RawSysInfo().GPUMemory {
 		return nil
 	}
-	dir, v2, err := containerCgroupDir(id, pid, "gpu")
+	dir, v2, err := cgroupdir.Of(id, pid, "gpu")
 	if err != nil {
 		return nil
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package updatepool
 
 import (
 	"fmt"
@@ -13,20 +13,20 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
 
 // fakeRuntime is a shell script. It counts its starts in a file.
-func fakeRuntime(t *testing.T, script string) (_ *updater, starts func() int) {
+func fakeRuntime(t *testing.T, script string) (_ *Runtime, starts func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	count := filepath.Join(dir, "starts")
 	binary := filepath.Join(dir, "runtime")
 	assert.NilError(t, os.WriteFile(binary, []byte("#!/bin/sh\necho >>"+count+"\n"+script+"\n"), 0o700))
-	return &updater{updaterKey: updaterKey{binary: binary, root: dir, command: "update-many"}}, func() int {
+	return &Runtime{Key: Key{Binary: binary, Root: dir, Command: "update-many"}}, func() int {
 		data, err := os.ReadFile(count)
 		assert.NilError(t, err)
 		return len(data)
@@ -45,7 +45,7 @@ func TestUpdaterIsOneProcess(t *testing.T) {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			assert.Check(t, u.update(fmt.Sprint("box", i), &libcontainerdtypes.Resources{}))
+			assert.Check(t, u.Update(fmt.Sprint("box", i), &specs.LinuxResources{}))
 		}()
 	}
 	group.Wait()
@@ -58,23 +58,23 @@ func TestUpdaterIsOneProcess(t *testing.T) {
 		return u.proc == nil
 	}
 	for i := 0; !ended() && i < 100; i++ {
-		time.Sleep(updaterIdle)
+		time.Sleep(idleFor)
 	}
 	assert.Check(t, ended())
-	assert.Check(t, u.update("box", &libcontainerdtypes.Resources{}))
+	assert.Check(t, u.Update("box", &specs.LinuxResources{}))
 	assert.Check(t, is.Equal(starts(), 2))
 }
 
 // One that was started early does the update, or ends if there is none.
 func TestUpdaterStartsEarly(t *testing.T) {
 	u, starts := fakeRuntime(t, answerAll)
-	u.expect()
-	u.expect()
-	assert.Check(t, u.update("box", &libcontainerdtypes.Resources{}))
+	u.Expect()
+	u.Expect()
+	assert.Check(t, u.Update("box", &specs.LinuxResources{}))
 	assert.Check(t, is.Equal(starts(), 1))
 
 	u, _ = fakeRuntime(t, answerAll)
-	u.expect()
+	u.Expect()
 	ended := func() bool {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -82,18 +82,18 @@ func TestUpdaterStartsEarly(t *testing.T) {
 	}
 	assert.Check(t, !ended())
 	for i := 0; !ended() && i < 100; i++ {
-		time.Sleep(updaterEarly / 10)
+		time.Sleep(earlyFor / 10)
 	}
 	assert.Check(t, ended())
 
-	u = &updater{updaterKey: updaterKey{binary: filepath.Join(t.TempDir(), "missing")}}
-	u.expect()
-	assert.Check(t, is.ErrorContains(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))
+	u = &Runtime{Key: Key{Binary: filepath.Join(t.TempDir(), "missing")}}
+	u.Expect()
+	assert.Check(t, is.ErrorContains(u.Update("box", &specs.LinuxResources{}), "no such file"))
 }
 
 func TestUpdaterError(t *testing.T) {
 	u, _ := fakeRuntime(t, refuseAll)
-	assert.Check(t, is.Error(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))
+	assert.Check(t, is.Error(u.Update("box", &specs.LinuxResources{}), "no such file"))
 }
 
 // Everyone who waits is told of a runtime that dies, and the next update gets
@@ -111,27 +111,27 @@ func TestUpdaterDies(t *testing.T) {
 			group.Add(1)
 			go func() {
 				defer group.Done()
-				err := u.update(fmt.Sprint("box", i), &libcontainerdtypes.Resources{})
+				err := u.Update(fmt.Sprint("box", i), &specs.LinuxResources{})
 				assert.Check(t, err != nil)
 			}()
 		}
 		group.Wait()
 		before := starts()
-		err := u.update("box", &libcontainerdtypes.Resources{})
+		err := u.Update("box", &specs.LinuxResources{})
 		for _, w := range words {
 			assert.Check(t, is.ErrorContains(err, w), script)
 		}
 		assert.Check(t, starts() > before || !strings.Contains(script, "exit"), script)
 	}
-	u := &updater{updaterKey: updaterKey{binary: filepath.Join(t.TempDir(), "missing")}}
-	assert.Check(t, is.ErrorContains(u.update("box", &libcontainerdtypes.Resources{}), "no such file"))
+	u := &Runtime{Key: Key{Binary: filepath.Join(t.TempDir(), "missing")}}
+	assert.Check(t, is.ErrorContains(u.Update("box", &specs.LinuxResources{}), "no such file"))
 }
 
 // setUpdateDeadline is for one test.
 func setUpdateDeadline(t *testing.T, d time.Duration) {
-	before := updateDeadline
-	updateDeadline = d
-	t.Cleanup(func() { updateDeadline = before })
+	before := Deadline
+	Deadline = d
+	t.Cleanup(func() { Deadline = before })
 }
 
 // An update that does not end keeps nobody else waiting. It is given up, and its
@@ -150,7 +150,7 @@ while read -r line; do
 done`)
 	begin := time.Now()
 	stuck, slow := make(chan error, 1), make(chan error, 1)
-	go func() { stuck <- u.update("stuck", &libcontainerdtypes.Resources{}) }()
+	go func() { stuck <- u.Update("stuck", &specs.LinuxResources{}) }()
 	for waiting := 0; waiting == 0; time.Sleep(time.Millisecond) {
 		u.mu.Lock()
 		if u.proc != nil {
@@ -158,19 +158,19 @@ done`)
 		}
 		u.mu.Unlock()
 	}
-	time.Sleep(updateDeadline / 2)
-	go func() { slow <- u.update("slow", &libcontainerdtypes.Resources{}) }()
-	assert.Check(t, u.update("box", &libcontainerdtypes.Resources{}))
-	assert.Check(t, time.Since(begin) < updateDeadline, "an update waited for another container's")
+	time.Sleep(Deadline / 2)
+	go func() { slow <- u.Update("slow", &specs.LinuxResources{}) }()
+	assert.Check(t, u.Update("box", &specs.LinuxResources{}))
+	assert.Check(t, time.Since(begin) < Deadline, "an update waited for another container's")
 
 	err := <-stuck
 	assert.Check(t, is.ErrorContains(err, "did not finish within 2s"))
 	assert.Check(t, cerrdefs.IsDeadlineExceeded(err))
-	assert.Check(t, time.Since(begin) < 2*updateDeadline)
+	assert.Check(t, time.Since(begin) < 2*Deadline)
 	assert.Check(t, <-slow)
 	assert.Check(t, is.Equal(starts(), 2))
 
-	pids, err := os.ReadFile(filepath.Join(u.root, "pids"))
+	pids, err := os.ReadFile(filepath.Join(u.Root, "pids"))
 	assert.NilError(t, err)
 	first, err := strconv.Atoi(strings.Fields(string(pids))[0])
 	assert.NilError(t, err)
@@ -184,14 +184,14 @@ done`)
 func TestUpdaterDoesNotRead(t *testing.T) {
 	u, starts := fakeRuntime(t, `test "$(wc -l <"${0%runtime}starts")" -gt 1 || exec sleep 60
 `+answerAll)
-	long := &libcontainerdtypes.Resources{Unified: map[string]string{"io.max": strings.Repeat("x", 4000)}}
+	long := &specs.LinuxResources{Unified: map[string]string{"io.max": strings.Repeat("x", 4000)}}
 	var group sync.WaitGroup
 	begin := time.Now()
 	for i := range 40 {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			assert.Check(t, u.update(fmt.Sprint("box", i), long))
+			assert.Check(t, u.Update(fmt.Sprint("box", i), long))
 		}()
 	}
 	group.Wait()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package cgroupdir
 
 import (
 	"os"
@@ -47,7 +47,7 @@ func TestCgroupPathOfContainer(t *testing.T) {
 			for controller, path := range tc.v1 {
 				v1[controller] = in(path)
 			}
-			path, isV1, err := containerCgroupPath(someContainer, v1, in(tc.unified), tc.controller)
+			path, isV1, err := pathOf(someContainer, v1, in(tc.unified), tc.controller)
 			if tc.err != "" {
 				assert.Check(t, is.Error(err, in(tc.err)))
 				return
@@ -68,7 +68,7 @@ func TestCgroupDirOfContainer(t *testing.T) {
 		if path == "/" {
 			continue // It has no name.
 		}
-		dir, v2, err := containerCgroupDir(filepath.Base(path), os.Getpid(), controller)
+		dir, v2, err := Of(filepath.Base(path), os.Getpid(), controller)
 		assert.NilError(t, err, "%s: %s", controller, path)
 		assert.Check(t, !v2)
 		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
@@ -80,7 +80,7 @@ func TestCgroupDirOfContainer(t *testing.T) {
 	gone := exec.Command("true")
 	assert.NilError(t, gone.Run())
 	for _, pid := range []int{gone.Process.Pid, os.Getpid()} {
-		_, _, err = containerCgroupDir(someContainer, pid, "memory")
+		_, _, err = Of(someContainer, pid, "memory")
 		assert.Check(t, is.Error(err, "container "+someContainer+" has ended"))
 	}
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux || freebsd
-
-package daemon
+// Package updatepool updates many containers by one process of their runtime.
+package updatepool
 
 import (
 	"bytes"
@@ -13,110 +12,64 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	runcoptions "github.com/containerd/containerd/api/types/runc/options"
-	"github.com/docker/docker/container"
-	"github.com/docker/docker/errdefs"
-	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
-
-// updateManyFeature is the annotation in `<runtime> features` that has the name
-// of the runtime's command for updating many containers in one process.
-const updateManyFeature = "io.github.gpu-cgroup.update-many"
 
 const (
-	// updaterIdle is how long a runtime process waits for further updates.
-	updaterIdle = 200 * time.Millisecond
-	// updaterEarly is how long one that was started early waits for its first.
+	// idleFor is how long a runtime process waits for further updates.
+	idleFor = 200 * time.Millisecond
+	// earlyFor is how long one that was started early waits for its first.
 	// A slow disk is in between.
-	updaterEarly = 2 * time.Second
+	earlyFor = 2 * time.Second
 )
 
-// sendUpdate hands an update to the runtime: by way of containerd and the shim,
-// which start a process for each, or to one process for all if the runtime
-// offers that. It writes the same files and the same state either way, and
-// nobody in between remembers the limits. Callers hold the container's update
-// lock.
-func (daemon *Daemon) sendUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, resources *libcontainerdtypes.Resources) error {
-	if u := daemon.updaterOf(ctr); u != nil {
-		return u.update(ctr.ID, resources)
-	}
-	ctx, cancel := context.WithTimeout(ctx, updateDeadline)
-	defer cancel()
-	err := tsk.UpdateResources(ctx, resources)
-	if err != nil && ctx.Err() != nil {
-		err = updateTimeout(ctr.HostConfig.Runtime, err)
-	}
-	return err
-}
-
-// updateDeadline is how long the runtime may take for one container, who waits
+// Deadline is how long the runtime may take for one container, who waits
 // for nobody else's. It is long because memory that is to be freed may have to be
 // written to a slow disk first.
-var updateDeadline = time.Minute
+var Deadline = time.Minute
 
-// updateTimeout says so when it was longer.
-func updateTimeout(runtime string, err error) error {
-	return errdefs.Deadline(fmt.Errorf("%s did not finish within %s: another program may hold the container's state, or its memory takes long to be freed: %w", runtime, updateDeadline, err))
+// Timeout says so when it was longer.
+func Timeout(runtime string, err error) error {
+	return &timeoutError{fmt.Errorf("%s did not finish within %s: another program may hold the container's state, or its memory takes long to be freed: %w", runtime, Deadline, err)}
 }
 
-// expectUpdate starts the process that sendUpdate will need. That takes about as
-// long as it takes to put the container's new settings on disk.
-func (daemon *Daemon) expectUpdate(ctr *container.Container) {
-	if u := daemon.updaterOf(ctr); u != nil {
-		go u.expect()
-	}
+// timeoutError is one for which containerd's errdefs.IsDeadlineExceeded holds.
+type timeoutError struct{ error }
+
+func (e *timeoutError) Unwrap() error { return e.error }
+
+func (*timeoutError) DeadlineExceeded() {}
+
+// Pool has a Runtime for each Key that was ever used. Its zero value is ready.
+type Pool struct{ runtimes sync.Map }
+
+// Get returns the same Runtime for the same key.
+func (p *Pool) Get(key Key) *Runtime {
+	u, _ := p.runtimes.LoadOrStore(key, &Runtime{Key: key})
+	return u.(*Runtime)
 }
 
-// updaterOf returns nil for a container whose runtime cannot be asked directly.
-func (daemon *Daemon) updaterOf(ctr *container.Container) *updater {
-	cfg := daemon.configStore.Load()
-	if cfg == nil || cfg.Rootless {
-		return nil
-	}
-	name := ctr.HostConfig.Runtime
-	features := cfg.Runtimes.Features(name)
-	if features == nil || features.Annotations[updateManyFeature] == "" {
-		return nil
-	}
-	_, opts, err := cfg.Runtimes.Get(name)
-	runc, ok := opts.(*runcoptions.Options)
-	if err != nil || !ok {
-		return nil
-	}
-	// The folder is the shim's choice. A container may be older than the
-	// configuration, and containerd may see other folders than we do.
-	root := filepath.Join(runc.Root, cfg.ContainerdNamespace)
-	if _, err := os.Stat(filepath.Join(root, ctr.ID, "state.json")); err != nil {
-		return nil
-	}
-	key := updaterKey{binary: runc.BinaryName, root: root, command: features.Annotations[updateManyFeature]}
-	u, _ := updaters.LoadOrStore(key, &updater{updaterKey: key})
-	return u.(*updater)
-}
+// Key is a runtime that answers requests: its program, its folder of containers, and the
+// command that takes many updates.
+type Key struct{ Binary, Root, Command string }
 
-// updaters has an updater for each updaterKey that was ever used.
-var updaters sync.Map
-
-type updaterKey struct{ binary, root, command string }
-
-// updater runs updates, at most one process at a time.
-type updater struct {
-	updaterKey
+// Runtime runs updates, at most one process at a time.
+type Runtime struct {
+	Key
 
 	mu   sync.Mutex
-	proc *updaterProcess // takes requests; nil if there is none
+	proc *process // takes requests; nil if there is none
 }
 
-type updaterProcess struct {
+type process struct {
 	requests *os.File
-	waiting  map[string]chan<- error // by container ID; under updater.mu
+	waiting  map[string]chan<- error // by container ID; under Runtime.mu
 	idle     *time.Timer
 	kill     func()
 }
@@ -129,16 +82,17 @@ var errAskAnother = errors.New("ended for another container's update")
 // as they come, and there is room for many.
 const requestDeadline = time.Second
 
-// update returns when the runtime has updated the container, or has failed.
-func (u *updater) update(id string, resources *libcontainerdtypes.Resources) error {
+// Update returns when the runtime has updated the container, or has failed. An error for
+// which cerrdefs.IsDeadlineExceeded holds is that it did not answer within [Deadline].
+func (u *Runtime) Update(id string, resources *specs.LinuxResources) error {
 	request, err := json.Marshal(struct {
-		ID        string                        `json:"id"`
-		Resources *libcontainerdtypes.Resources `json:"resources"`
+		ID        string                `json:"id"`
+		Resources *specs.LinuxResources `json:"resources"`
 	}{id, resources})
 	if err != nil {
 		return err
 	}
-	deadline := time.NewTimer(updateDeadline)
+	deadline := time.NewTimer(Deadline)
 	defer deadline.Stop()
 	for {
 		done := make(chan error, 1)
@@ -155,7 +109,7 @@ func (u *updater) update(id string, resources *libcontainerdtypes.Resources) err
 		}
 		select {
 		case <-deadline.C:
-			return updateTimeout(u.binary, err)
+			return Timeout(u.Binary, err)
 		default:
 		}
 	}
@@ -164,7 +118,7 @@ func (u *updater) update(id string, resources *libcontainerdtypes.Resources) err
 // giveUp ends the process that does not finish a container's update: the update
 // must not go on while it is rolled back. Whoever else waits for that process asks
 // another one, which waits, for each container, until the old one has let go of it.
-func (u *updater) giveUp(p *updaterProcess, id string, done <-chan error) error {
+func (u *Runtime) giveUp(p *process, id string, done <-chan error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if p.waiting[id] == nil {
@@ -172,11 +126,11 @@ func (u *updater) giveUp(p *updaterProcess, id string, done <-chan error) error 
 	}
 	delete(p.waiting, id)
 	u.abandon(p)
-	return updateTimeout(u.binary, context.DeadlineExceeded)
+	return Timeout(u.Binary, context.DeadlineExceeded)
 }
 
 // abandon ends a process at once. Callers hold u.mu.
-func (u *updater) abandon(p *updaterProcess) {
+func (u *Runtime) abandon(p *process) {
 	u.retire(p)
 	p.kill()
 	for id, done := range p.waiting {
@@ -185,25 +139,25 @@ func (u *updater) abandon(p *updaterProcess) {
 	}
 }
 
-// expect starts a process if there is none. An error is left to send, which tries
+// Expect starts a process if there is none. An error is left to Update, which tries
 // again and has someone to tell.
-func (u *updater) expect() {
+func (u *Runtime) Expect() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.proc == nil && u.start() != nil {
 		return
 	}
 	if len(u.proc.waiting) == 0 {
-		u.proc.idle.Reset(updaterEarly)
+		u.proc.idle.Reset(earlyFor)
 	}
 }
 
-func (u *updater) send(id string, request []byte, done chan<- error) (*updaterProcess, error) {
+func (u *Runtime) send(id string, request []byte, done chan<- error) (*process, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.proc == nil {
 		if err := u.start(); err != nil {
-			return nil, fmt.Errorf("starting %s %s: %w", u.binary, u.command, err)
+			return nil, fmt.Errorf("starting %s %s: %w", u.Binary, u.Command, err)
 		}
 	}
 	p := u.proc
@@ -223,13 +177,13 @@ func (u *updater) send(id string, request []byte, done chan<- error) (*updaterPr
 		// for an answer. This one may still be lucky with the next.
 		delete(p.waiting, id)
 		u.retire(p)
-		return nil, fmt.Errorf("asking %s %s: %w", u.binary, u.command, err)
+		return nil, fmt.Errorf("asking %s %s: %w", u.Binary, u.Command, err)
 	}
 	return p, nil
 }
 
 // retire lets a process end when it has answered. Callers hold u.mu.
-func (u *updater) retire(p *updaterProcess) {
+func (u *Runtime) retire(p *process) {
 	_ = p.requests.Close()
 	if u.proc == p {
 		u.proc = nil
@@ -237,8 +191,8 @@ func (u *updater) retire(p *updaterProcess) {
 }
 
 // start is called with u.mu held.
-func (u *updater) start() error {
-	cmd := exec.Command(u.binary, "--root", u.root, u.command)
+func (u *Runtime) start() error {
+	cmd := exec.Command(u.Binary, "--root", u.Root, u.Command)
 	// An update must not go on while the next dockerd rolls it back.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	// A child that a wrapper leaves behind may hold the pipes open.
@@ -256,7 +210,7 @@ func (u *updater) start() error {
 	}
 	defer stdin.Close()
 	cmd.Stdin = stdin
-	p := &updaterProcess{requests: requests, waiting: map[string]chan<- error{}, kill: func() { _ = cmd.Process.Kill() }}
+	p := &process{requests: requests, waiting: map[string]chan<- error{}, kill: func() { _ = cmd.Process.Kill() }}
 	p.idle = time.AfterFunc(time.Hour, func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -289,7 +243,7 @@ func (u *updater) start() error {
 }
 
 // read passes answers on until there are no more.
-func (u *updater) read(p *updaterProcess, answers io.Reader) error {
+func (u *Runtime) read(p *process, answers io.Reader) error {
 	for in := json.NewDecoder(answers); ; {
 		var a struct{ ID, Error string }
 		if err := in.Decode(&a); err != nil {
@@ -302,7 +256,7 @@ func (u *updater) read(p *updaterProcess, answers io.Reader) error {
 		done := p.waiting[a.ID]
 		delete(p.waiting, a.ID)
 		if len(p.waiting) == 0 {
-			p.idle.Reset(updaterIdle)
+			p.idle.Reset(idleFor)
 		}
 		u.mu.Unlock()
 		switch {
@@ -317,7 +271,7 @@ func (u *updater) read(p *updaterProcess, answers io.Reader) error {
 }
 
 // ended tells those that still wait that there will be no answer.
-func (u *updater) ended(p *updaterProcess, err error, stderr string) {
+func (u *Runtime) ended(p *process, err error, stderr string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	p.idle.Stop()
@@ -329,7 +283,7 @@ func (u *updater) ended(p *updaterProcess, err error, stderr string) {
 		err = fmt.Errorf("%w: %s", err, stderr)
 	}
 	for _, done := range p.waiting {
-		done <- fmt.Errorf("%s %s did not finish: %w", u.binary, u.command, err)
+		done <- fmt.Errorf("%s %s did not finish: %w", u.Binary, u.Command, err)
 	}
 }
 

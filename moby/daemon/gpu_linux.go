@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux || freebsd
-
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,14 +11,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/containers"
-	coci "github.com/containerd/containerd/v2/pkg/oci"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/cgroupdir"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/pkg/sysinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Keys of the OCI spec's linux.resources.unified that carry the GPU limits to
@@ -43,36 +40,43 @@ const (
 // says that it applies the keys above on cgroup v1, as a comma-separated list.
 const gpuFeatureV1 = "io.github.gpu-cgroup.unified-v1"
 
-// verifyGPU refuses GPU settings that are out of range, and on create and
-// start also those that this host or the container's runtime cannot enforce.
-// They are errors and not warnings because start-up throws warnings away.
-func verifyGPU(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
-	if err := validateGPU(hostConfig.Resources); err != nil {
-		return err
-	}
+// gpuUnlimited is the GPUMemory that removes the limit.
+const gpuUnlimited = -1
+
+// gpuKind has the limits of GPUs. The runtime puts them into the files of the gpu
+// controller; the drivers of the container's GPUs keep them: gpu_devices_linux.go.
+type gpuKind struct{ *Daemon }
+
+func (gpuKind) name() string { return "gpu" }
+
+// gpuLimits returns only those GPU fields of r that limit something. Priority
+// 0 and memory -1 ask for what every container has anyway: they need no
+// controller, so that a limit can be taken off on a host that lost it.
+func gpuLimits(r containertypes.Resources) containertypes.Resources { return gpuFields.Limits(r) }
+
+// namesGPU tells whether r has any GPU field set.
+func namesGPU(r containertypes.Resources) bool { return gpuFields.Named(r) }
+
+// gpuFlags spells the GPU fields of r as the flags that set them, for errors.
+func gpuFlags(r containertypes.Resources) string { return gpuFields.Flags(r) }
+
+func (gpuKind) admit(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
 	limits := gpuLimits(hostConfig.Resources)
 	if !namesGPU(limits) {
 		return nil
 	}
-	obstacle := gpuHostObstacle(daemonCfg, sysInfo, limits)
+	reason := unsupportedByHost(daemonCfg, sysInfo, limits)
 	// The runtime in an update request is filled in with the default and says
-	// nothing of the container: see checkGPUUpdate.
-	if obstacle == nil && !update {
-		obstacle = gpuRuntimeObstacle(daemonCfg, hostConfig.Runtime, limits, sysInfo.CgroupUnified)
+	// nothing of the container: see admitUpdate.
+	if reason == nil && !update {
+		reason = unsupportedByRuntime(daemonCfg, hostConfig.Runtime, limits, sysInfo.CgroupUnified)
 	}
-	return gpuRefusal(limits, obstacle)
+	return refusal(gpuFields, limits, reason)
 }
 
-func gpuRefusal(limits containertypes.Resources, obstacle error) error {
-	if obstacle == nil {
-		return nil
-	}
-	return fmt.Errorf("%s cannot be enforced: %w", gpuFlags(limits), obstacle)
-}
-
-// gpuHostObstacle says why one of these GPU limits cannot be enforced on this
+// unsupportedByHost says why one of these GPU limits cannot be enforced on this
 // host, nil if all can.
-func gpuHostObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo, limits containertypes.Resources) error {
+func unsupportedByHost(daemonCfg *configStore, sysInfo *sysinfo.SysInfo, limits containertypes.Resources) error {
 	switch {
 	case daemonCfg.IsRootless():
 		return errors.New("the daemon is rootless, and the gpu cgroup controller is not delegated to users; run dockerd as root")
@@ -85,9 +89,9 @@ func gpuHostObstacle(daemonCfg *configStore, sysInfo *sysinfo.SysInfo, limits co
 	}
 }
 
-// gpuRuntimeObstacle says what a runtime lacks to enforce these limits, nil for
+// unsupportedByRuntime says what a runtime lacks to enforce these limits, nil for
 // nothing. A runtime configured by type has no features to ask for.
-func gpuRuntimeObstacle(daemonCfg *configStore, runtime string, limits containertypes.Resources, cgroupV2 bool) error {
+func unsupportedByRuntime(daemonCfg *configStore, runtime string, limits containertypes.Resources, cgroupV2 bool) error {
 	if runtime == "" {
 		runtime = daemonCfg.Runtimes.Default
 	}
@@ -110,15 +114,13 @@ func gpuRuntimeObstacle(daemonCfg *configStore, runtime string, limits container
 	return nil
 }
 
-// checkGPUUpdate refuses an update that the container's own runtime cannot
-// take, running or not, before anything is changed.
-func (daemon *Daemon) checkGPUUpdate(ctr *container.Container, update *containertypes.HostConfig) error {
-	limits := gpuLimits(update.Resources)
+func (daemon gpuKind) admitUpdate(ctr *container.Container, change containertypes.Resources) error {
+	limits := gpuLimits(change)
 	if !namesGPU(limits) {
 		return nil
 	}
-	obstacle := gpuRuntimeObstacle(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
-	err := gpuRefusal(limits, obstacle)
+	reason := unsupportedByRuntime(daemon.config(), ctr.HostConfig.Runtime, limits, daemon.RawSysInfo().CgroupUnified)
+	err := refusal(gpuFields, limits, reason)
 	if err == nil {
 		_, err = daemon.judgeGPUUpdate(ctr, ctr.GetPID(), limits)
 	}
@@ -151,26 +153,33 @@ func gpuMemoryString(limit int64) string {
 	return strconv.FormatInt(limit, 10)
 }
 
-// withGPU puts the container's GPU limits into the spec. It checks once more:
-// a restart policy and a daemon restart start containers without passing
-// verifyContainerSettings, and the host may have changed since create.
-func withGPU(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
-	return func(_ context.Context, _ coci.Client, _ *containers.Container, s *coci.Spec) error {
-		if err := verifyGPU(daemonCfg, c.HostConfig, daemon.RawSysInfo(), false); err != nil {
-			return err
-		}
-		s.Linux.Resources.Unified = gpuUnified(gpuLimits(c.HostConfig.Resources))
+// spec refuses a start with limits that the spec's GPUs do not keep.
+func (daemon gpuKind) spec(daemonCfg *configStore, c *container.Container, s *specs.Spec) error {
+	limits := gpuLimits(c.HostConfig.Resources)
+	if !namesGPU(limits) {
 		return nil
 	}
-}
-
-// verifyGPUStarted reads back the limits of a container whose init process
-// exists but does not run the user's program yet.
-func verifyGPUStarted(ctr *container.Container, tsk libcontainerdtypes.Task) error {
-	if err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), gpuLimits(ctr.HostConfig.Resources)); err != nil {
-		return errdefs.System(err)
+	s.Linux.Resources.Unified = gpuUnified(limits)
+	set := gpusAskedFor(daemonCfg, c.Config.Env, c.HostConfig)
+	set.Add(gpusOfSpec(s))
+	if _, err := daemon.judgeGPUs(set, c.HostConfig, limits); err != nil {
+		return errdefs.InvalidParameter(err)
 	}
 	return nil
+}
+
+func (daemon gpuKind) update(ctr *container.Container, tsk libcontainerdtypes.Task, r *libcontainerdtypes.Resources, change, _ containertypes.Resources, _ bool) (func() error, error) {
+	// Without the controller there is nothing to take off, and the runtime would
+	// stumble over the missing file.
+	limits, sysInfo := gpuLimits(change), daemon.RawSysInfo()
+	if limits.GPUMemory == nil && !sysInfo.GPUMemory {
+		change.GPUMemory = nil
+	}
+	if limits.GPUPriority == nil && !sysInfo.GPUPriority {
+		change.GPUPriority = nil
+	}
+	r.Unified = gpuUnified(change)
+	return func() error { return verifyGPUApplied(ctr.ID, int(tsk.Pid()), change) }, nil
 }
 
 // verifyGPUApplied reads the kernel's files of the container that pid is the
@@ -179,7 +188,7 @@ func verifyGPUApplied(id string, pid int, r containertypes.Resources) error {
 	if !namesGPU(r) {
 		return nil
 	}
-	dir, v2, err := containerCgroupDir(id, pid, "gpu")
+	dir, v2, err := cgroupdir.Of(id, pid, "gpu")
 	if err != nil {
 		return fmt.Errorf("cannot tell whether %s was applied: %w", gpuFlags(r), err)
 	}
@@ -187,9 +196,9 @@ func verifyGPUApplied(id string, pid int, r containertypes.Resources) error {
 }
 
 func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
-	want := map[string]string{}
+	var want [][2]string // file and value, in the order of the table
 	if r.GPUPriority != nil {
-		want["gpu.priority"] = strconv.FormatInt(*r.GPUPriority, 10)
+		want = append(want, [2]string{"gpu.priority", strconv.FormatInt(*r.GPUPriority, 10)})
 	}
 	if r.GPUMemory != nil {
 		name, value := "gpu.memory.max", gpuMemoryString(*r.GPUMemory)
@@ -199,10 +208,10 @@ func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
 				value = gpuFileUnlimitedV1
 			}
 		}
-		want[name] = value
+		want = append(want, [2]string{name, value})
 	}
-	for name, value := range want {
-		file := filepath.Join(dir, name)
+	for _, w := range want {
+		file, value := filepath.Join(dir, w[0]), w[1]
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return fmt.Errorf("cannot tell whether %s was applied: %w", gpuFlags(r), err)
@@ -214,25 +223,27 @@ func compareGPUFiles(dir string, v2 bool, r containertypes.Resources) error {
 	return nil
 }
 
-// gpuResourceLimits tells whether GPU memory and GPU priority can be limited
-// with the default runtime.
-func (daemon *Daemon) gpuResourceLimits() (memory, priority system.ResourceLimits) {
+func (daemon gpuKind) mechanisms() []system.ResourceLimits {
 	one := int64(1)
-	return daemon.gpuResourceLimit(containertypes.Resources{GPUMemory: &one}), daemon.gpuResourceLimit(containertypes.Resources{GPUPriority: &one})
+	return []system.ResourceLimits{
+		daemon.mechanism("gpu-memory", containertypes.Resources{GPUMemory: &one}),
+		daemon.mechanism("gpu-priority", containertypes.Resources{GPUPriority: &one}),
+	}
 }
 
-func (daemon *Daemon) gpuResourceLimit(limits containertypes.Resources) system.ResourceLimits {
+// mechanism tells what enforces a limit with the default runtime.
+func (daemon gpuKind) mechanism(feature string, limits containertypes.Resources) system.ResourceLimits {
 	daemonCfg, sysInfo := daemon.config(), daemon.RawSysInfo()
-	obstacle := gpuHostObstacle(daemonCfg, sysInfo, limits)
-	if obstacle == nil {
-		obstacle = gpuRuntimeObstacle(daemonCfg, "", limits, sysInfo.CgroupUnified)
+	reason := unsupportedByHost(daemonCfg, sysInfo, limits)
+	if reason == nil {
+		reason = unsupportedByRuntime(daemonCfg, "", limits, sysInfo.CgroupUnified)
 	}
 	switch {
-	case obstacle != nil:
-		return system.ResourceLimits{Reason: obstacle.Error()}
+	case reason != nil:
+		return system.ResourceLimits{Feature: feature, Reason: reason.Error()}
 	case sysInfo.CgroupUnified:
-		return system.ResourceLimits{Backend: "gpu controller of cgroup v2", Devices: daemon.gpusKept(limits)}
+		return system.ResourceLimits{Feature: feature, Backend: "gpu controller of cgroup v2", Devices: daemon.gpusKept(limits)}
 	default:
-		return system.ResourceLimits{Backend: "gpu controller of cgroup v1", Devices: daemon.gpusKept(limits)}
+		return system.ResourceLimits{Feature: feature, Backend: "gpu controller of cgroup v1", Devices: daemon.gpusKept(limits)}
 	}
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux || freebsd
-
-package daemon
+// Package cgroupdir finds the cgroup directory of a container, by its init process.
+package cgroupdir
 
 import (
 	"errors"
@@ -19,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// containerCgroupDir returns the directory of a container's cgroup in the
+// Of returns the directory of a container's cgroup in the
 // hierarchy of controller, and whether that is the cgroup v2 one. pid is the
 // container's init process. It is an error if that process is not the
 // container's (any more): the kernel gives the numbers out again.
-func containerCgroupDir(id string, pid int, controller string) (dir string, v2 bool, _ error) {
+func Of(id string, pid int, controller string) (dir string, v2 bool, _ error) {
 	v1, unified, err := cgroups.ParseCgroupFileUnified(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return "", false, endedContainer(id)
@@ -31,16 +30,16 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 	if err != nil {
 		return "", false, err
 	}
-	path, isV1, err := containerCgroupPath(id, v1, unified, controller)
+	path, isV1, err := pathOf(id, v1, unified, controller)
 	if err != nil {
 		return "", false, err
 	}
-	mounts, err := cgroupMounts()
+	mounts, err := Mounts()
 	if err != nil {
 		return "", false, err
 	}
 	for _, m := range mounts {
-		if isV1 && !isHierarchyOf(m, controller) || !isV1 && m.FSType != "cgroup2" {
+		if isV1 && !IsHierarchyOf(m, controller) || !isV1 && m.FSType != "cgroup2" {
 			continue
 		}
 		// In a nested daemon the mount may show only a part of the hierarchy.
@@ -51,13 +50,13 @@ func containerCgroupDir(id string, pid int, controller string) (dir string, v2 b
 	return "", false, fmt.Errorf("no mount of the %s cgroup hierarchy shows %s", controller, path)
 }
 
-// containerCgroupPath chooses from the cgroups of a process, on v1 by
+// pathOf chooses from the cgroups of a process, on v1 by
 // controller, the one that has the limits of controller.
 //
 // The path of /proc/PID/cgroup is right for every cgroup driver and parent. It
 // is cut behind the component that names the container: an init like systemd
 // moves itself into a child cgroup, which has no limits.
-func containerCgroupPath(id string, v1 map[string]string, unified, controller string) (path string, isV1 bool, _ error) {
+func pathOf(id string, v1 map[string]string, unified, controller string) (path string, isV1 bool, _ error) {
 	path, isV1 = v1[controller]
 	if !isV1 {
 		path = unified
@@ -70,29 +69,29 @@ func containerCgroupPath(id string, v1 map[string]string, unified, controller st
 	}
 	for _, other := range v1 {
 		if strings.Contains(other, id) {
-			return "", false, fmt.Errorf("container %s has %w in the %s hierarchy, which was mounted after it had started: start it again", id, errNoOwnCgroup, controller)
+			return "", false, fmt.Errorf("container %s has %w in the %s hierarchy, which was mounted after it had started: start it again", id, ErrNone, controller)
 		}
 	}
 	return "", false, endedContainer(id)
 }
 
-// errNoOwnCgroup says that a container has nothing in a hierarchy: the runtime
+// ErrNone says that a container has nothing in a hierarchy: the runtime
 // made it when there was none.
-var errNoOwnCgroup = errors.New("no cgroup of its own")
+var ErrNone = errors.New("no cgroup of its own")
 
 func endedContainer(id string) error { return fmt.Errorf("container %s has ended", id) }
 
-// isHierarchyOf reports whether m is a cgroup v1 mount with this controller.
-func isHierarchyOf(m *mountinfo.Info, controller string) bool {
+// IsHierarchyOf reports whether m is a cgroup v1 mount with this controller.
+func IsHierarchyOf(m *mountinfo.Info, controller string) bool {
 	return m.FSType == "cgroup" && slices.Contains(strings.Split(m.VFSOptions, ","), controller)
 }
 
-// cgroupMounts lists the mounts of cgroup v1 and v2 that there are now. The list
+// Mounts lists the mounts of cgroup v1 and v2 that there are now. The list
 // of all mounts is long where many containers run, and this is asked for at each
 // ping, and each second for each container whose stats are shown.
-func cgroupMounts() ([]*mountinfo.Info, error) { return cgroupMountTable.get() }
+func Mounts() ([]*mountinfo.Info, error) { return table.get() }
 
-var cgroupMountTable = mountTable{fsTypes: []string{"cgroup", "cgroup2"}}
+var table = mountTable{fsTypes: []string{"cgroup", "cgroup2"}}
 
 // mountTable keeps the mounts of some file systems, and reads the kernel's list
 // again only when that has changed.
