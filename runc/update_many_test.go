@@ -105,14 +105,14 @@ func TestUpdateMany(t *testing.T) {
 		for i, c := range containers {
 			limit := 100*(round+1) + i
 			checkFiles(t, c.cgroup, map[string]string{"pids/pids.max": strconv.Itoa(limit)})
-			c.checkSaved(&cgroups.Resources{Memory: 1 << 26, PidsLimit: int64(limit)})
+			c.checkSaved(&cgroups.Resources{Memory: 1 << 26, PidsLimit: mkPtr(int64(limit))})
 		}
 	}
 	m.end()
 }
 
 func TestUpdateManyError(t *testing.T) {
-	c := newV1Container(t, &cgroups.Resources{PidsLimit: 100})
+	c := newV1Container(t, &cgroups.Resources{PidsLimit: mkPtr[int64](100)})
 	c.failThrottles()
 	m := startUpdateMany(t, c.root)
 	m.send(c.id, `{"pids": {"limit": 7}, `+throttleUpdate+`}`)
@@ -120,7 +120,7 @@ func TestUpdateManyError(t *testing.T) {
 		t.Errorf("got %+v, want an error from the throttle", a)
 	}
 	checkFiles(t, c.cgroup, map[string]string{"pids/pids.max": "100"})
-	c.checkSaved(&cgroups.Resources{PidsLimit: 100})
+	c.checkSaved(&cgroups.Resources{PidsLimit: mkPtr[int64](100)})
 	m.end()
 }
 
@@ -163,6 +163,6 @@ func TestUpdateWaitsForTheLock(t *testing.T) {
 	if a := <-answered; a.Error != "" {
 		t.Error(a.Error)
 	}
-	c.checkSaved(&cgroups.Resources{Memory: 4096, PidsLimit: 7})
+	c.checkSaved(&cgroups.Resources{Memory: 4096, PidsLimit: mkPtr[int64](7)})
 	m.end()
 }

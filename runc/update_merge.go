@@ -145,7 +145,7 @@ func namedParts(r *specs.LinuxResources, next *cgroups.Resources, v2 bool, read 
 	})
 	add(r.CPU.Cpus != "", func(dst, src *cgroups.Resources) { dst.CpusetCpus = src.CpusetCpus })
 	add(r.CPU.Mems != "", func(dst, src *cgroups.Resources) { dst.CpusetMems = src.CpusetMems })
-	add(r.Pids.Limit != 0, func(dst, src *cgroups.Resources) { dst.PidsLimit = src.PidsLimit })
+	add(r.Pids.Limit != nil, func(dst, src *cgroups.Resources) { dst.PidsLimit = src.PidsLimit })
 
 	add(r.BlockIO.Weight != nil, func(dst, src *cgroups.Resources) { dst.BlkioWeight = src.BlkioWeight })
 	add(r.BlockIO.LeafWeight != nil, func(dst, src *cgroups.Resources) { dst.BlkioLeafWeight = src.BlkioLeafWeight })
@@ -232,7 +232,7 @@ func mergeNetwork(next *cgroups.Resources, n *specs.LinuxNetwork, paths map[stri
 		if err := checkNetwork("net_prio", p.Priority != 0, paths, v2); err != nil {
 			return err
 		}
-		next.NetPrioIfpriomap = slices.DeleteFunc(next.NetPrioIfpriomap, func(old *cgroups.IfPrioMap) bool {
+		next.NetPrioIfpriomap = without(next.NetPrioIfpriomap, func(old *cgroups.IfPrioMap) bool {
 			return old.Interface == p.Name
 		})
 		if p.Priority != 0 {
@@ -274,8 +274,17 @@ func namedThrottles(b *specs.LinuxBlockIO) [4][]specs.LinuxThrottleDevice {
 // been written by then, and an entry kept would outlive its disk.
 func forgetLifted(r *cgroups.Resources) {
 	for _, list := range throttles(r) {
-		*list = slices.DeleteFunc(*list, func(d *cgroups.ThrottleDevice) bool { return d.Rate == math.MaxUint64 })
+		*list = without(*list, func(d *cgroups.ThrottleDevice) bool { return d.Rate == math.MaxUint64 })
 	}
+}
+
+// without is slices.DeleteFunc, but nil if nothing is left: state.json leaves out
+// what is nil, and not what is empty.
+func without[T any](list []T, del func(T) bool) []T {
+	if list = slices.DeleteFunc(list, del); len(list) > 0 {
+		return list
+	}
+	return nil
 }
 
 // takesThrottle tells if the kernel takes a limit for the device at all. It
@@ -317,7 +326,7 @@ func superseded(r *specs.LinuxResources) map[string]bool {
 		"memory.low":      r.Memory.Reservation != nil,
 		"memory.max":      r.Memory.Limit != nil,
 		"memory.swap.max": r.Memory.Limit != nil || r.Memory.Swap != nil,
-		"pids.max":        r.Pids.Limit != 0,
+		"pids.max":        r.Pids.Limit != nil,
 	}
 }
 
@@ -360,11 +369,11 @@ func isCommand(file string) bool {
 func fillUndo(saved, next *cgroups.Resources, v2 bool, read func(subsystem, file string) string) {
 	undo(&saved.Memory, next.Memory, -1)
 	undo(&saved.MemorySwap, next.MemorySwap, -1)
-	undo(&saved.PidsLimit, next.PidsLimit, -1)
+	undo(&saved.PidsLimit, next.PidsLimit, mkPtr[int64](-1))
 	undo(&saved.CpuQuota, next.CpuQuota, -1)
 	undo(&saved.CpuPeriod, next.CpuPeriod, 100000)
-	undo(&saved.CpuBurst, next.CpuBurst, u64Ptr(0))
-	undo(&saved.CPUIdle, next.CPUIdle, i64Ptr(0))
+	undo(&saved.CpuBurst, next.CpuBurst, mkPtr[uint64](0))
+	undo(&saved.CPUIdle, next.CPUIdle, mkPtr[int64](0))
 	undo(&saved.CpuShares, next.CpuShares, 1024)
 	undo(&saved.CpuWeight, next.CpuWeight, 100)
 	undo(&saved.CpusetCpus, next.CpusetCpus, read("cpuset", "cpuset.cpus"))
@@ -376,10 +385,10 @@ func fillUndo(saved, next *cgroups.Resources, v2 bool, read func(subsystem, file
 	if !v2 {
 		undo(&saved.MemoryReservation, next.MemoryReservation, -1)
 		if read("gpu", "gpu.priority") != "" {
-			undo(&saved.GPUPriority, next.GPUPriority, i64Ptr(0))
+			undo(&saved.GPUPriority, next.GPUPriority, mkPtr[int64](0))
 		}
 		if read("gpu", "gpu.max_mem_in_bytes") != "" {
-			undo(&saved.GPUMemory, next.GPUMemory, i64Ptr(-1))
+			undo(&saved.GPUMemory, next.GPUMemory, mkPtr[int64](-1))
 		}
 		return
 	}

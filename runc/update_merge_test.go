@@ -191,7 +191,7 @@ func TestUpdateKeepsTheRestOfTheState(t *testing.T) {
 		},
 	}
 	for _, seccomp := range []*configs.Seccomp{config.Seccomp, nil} {
-		c := newV1Container(t, &cgroups.Resources{PidsLimit: 100})
+		c := newV1Container(t, &cgroups.Resources{PidsLimit: mkPtr[int64](100)})
 		state := c.state()
 		config.Cgroups, config.Seccomp = state.Config.Cgroups, seccomp
 		state.Config = config
@@ -200,7 +200,7 @@ func TestUpdateKeepsTheRestOfTheState(t *testing.T) {
 
 		c.mustUpdate(`{"pids": {"limit": 200}}`)
 		got := c.state()
-		if limit := got.Config.Cgroups.Resources.PidsLimit; limit != 200 {
+		if limit := got.Config.Cgroups.Resources.PidsLimit; limit == nil || *limit != 200 {
 			t.Errorf("state.json has %s", toJSON(t, got.Config.Cgroups.Resources))
 		}
 		want.Config.Cgroups.Resources, got.Config.Cgroups.Resources = nil, nil
@@ -218,11 +218,11 @@ func TestUpdateKeepsUnnamed(t *testing.T) {
 			Memory:       1 << 26,
 			CpuPeriod:    50000,
 			CpuQuota:     20000,
-			CpuBurst:     u64Ptr(1000),
-			CPUIdle:      i64Ptr(0),
+			CpuBurst:     mkPtr[uint64](1000),
+			CPUIdle:      mkPtr[int64](0),
 			CpusetCpus:   "0",
 			CpusetMems:   "0",
-			PidsLimit:    100,
+			PidsLimit:    mkPtr[int64](100),
 		}
 	}
 	for _, tc := range []struct {
@@ -232,12 +232,12 @@ func TestUpdateKeepsUnnamed(t *testing.T) {
 		{"nothing", `{}`, func(*cgroups.Resources) {}},
 		{"empty unified", `{"unified": {}}`, func(*cgroups.Resources) {}},
 		{"memory", `{"memory": {"limit": 134217728}}`, func(r *cgroups.Resources) { r.Memory = 1 << 27 }},
-		{"pids", `{"pids": {"limit": 7}}`, func(r *cgroups.Resources) { r.PidsLimit = 7 }},
+		{"pids", `{"pids": {"limit": 7}}`, func(r *cgroups.Resources) { r.PidsLimit = mkPtr[int64](7) }},
 		{"quota", `{"cpu": {"quota": 30000}}`, func(r *cgroups.Resources) { r.CpuQuota = 30000 }},
 		{"cpuset", `{"cpu": {"cpus": "1"}}`, func(r *cgroups.Resources) { r.CpusetCpus = "1" }},
-		{"gpu priority", `{"unified": {"gpu.priority": "9"}}`, func(r *cgroups.Resources) { r.GPUPriority = i64Ptr(9) }},
-		{"default gpu priority", `{"unified": {"gpu.priority": "0"}}`, func(r *cgroups.Resources) { r.GPUPriority = i64Ptr(0) }},
-		{"no gpu memory limit", `{"unified": {"gpu.memory.max": "max"}}`, func(r *cgroups.Resources) { r.GPUMemory = i64Ptr(-1) }},
+		{"gpu priority", `{"unified": {"gpu.priority": "9"}}`, func(r *cgroups.Resources) { r.GPUPriority = mkPtr[int64](9) }},
+		{"default gpu priority", `{"unified": {"gpu.priority": "0"}}`, func(r *cgroups.Resources) { r.GPUPriority = mkPtr[int64](0) }},
+		{"no gpu memory limit", `{"unified": {"gpu.memory.max": "max"}}`, func(r *cgroups.Resources) { r.GPUMemory = mkPtr[int64](-1) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newV1Container(t, full())
@@ -300,7 +300,7 @@ const throttleUpdate = `"blockIO": {"throttleReadBpsDevice": [{"major": 4095, "m
 
 func TestUpdateRollback(t *testing.T) {
 	saved := &cgroups.Resources{
-		GPUResources: gpu(5, 4096), Memory: 1 << 26, CpuQuota: 20000, CpuPeriod: 50000, CpusetCpus: "0", PidsLimit: 100,
+		GPUResources: gpu(5, 4096), Memory: 1 << 26, CpuQuota: 20000, CpuPeriod: 50000, CpusetCpus: "0", PidsLimit: mkPtr[int64](100),
 	}
 	c := newV1Container(t, saved)
 	c.failThrottles()
@@ -342,7 +342,7 @@ func TestUpdateRollbackGPU(t *testing.T) {
 		saved      cgroups.GPUResources
 	}{
 		{"first time", "0", cgroups.GPUResources{}},
-		{"second time", "5", cgroups.GPUResources{GPUPriority: i64Ptr(5)}},
+		{"second time", "5", cgroups.GPUResources{GPUPriority: mkPtr[int64](5)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			saved := &cgroups.Resources{GPUResources: tc.saved}
@@ -391,11 +391,11 @@ func TestMergeUnified(t *testing.T) {
 			"gpu.priority": "0", "gpu.memory.max": "4096", "memory.max": "100", "memory.high": "90", "cgroup.max.depth": "3", "pids.max": "9",
 		}},
 		{"typed resources win", func(r *specs.LinuxResources) {
-			r.Memory.Limit = i64Ptr(200)
-			r.Pids.Limit = 8
+			r.Memory.Limit = mkPtr[int64](200)
+			r.Pids.Limit = mkPtr[int64](8)
 		}, map[string]string{"gpu.priority": "5", "gpu.memory.max": "4096", "memory.high": "90", "cgroup.max.depth": "3"}},
 		{"over a key of the same update they do not", func(r *specs.LinuxResources) {
-			r.Memory.Limit = i64Ptr(200)
+			r.Memory.Limit = mkPtr[int64](200)
 			r.Unified = map[string]string{"memory.max": "300"}
 		}, map[string]string{"gpu.priority": "5", "gpu.memory.max": "4096", "memory.max": "300", "memory.high": "90", "cgroup.max.depth": "3", "pids.max": "9"}},
 	} {
@@ -432,7 +432,7 @@ func TestRollbackV2(t *testing.T) {
 	saved := &cgroups.Resources{Memory: 1 << 26, SkipDevices: true, Unified: map[string]string{
 		"gpu.memory.max": "4096", "cgroup.kill": "1",
 	}}
-	next := &cgroups.Resources{Memory: 1 << 27, MemoryReservation: 1 << 20, PidsLimit: 7, SkipDevices: true, Unified: map[string]string{
+	next := &cgroups.Resources{Memory: 1 << 27, MemoryReservation: 1 << 20, PidsLimit: mkPtr[int64](7), SkipDevices: true, Unified: map[string]string{
 		"gpu.priority": "50", "gpu.memory.max": "10240", "memory.high": "max", "io.max": "8:0 rbps=2",
 	}}
 	fillUndo(saved, next, true, func(_, file string) string {
@@ -489,10 +489,10 @@ func TestRollbackV2BelowUse(t *testing.T) {
 // the typed resource that took its place fails.
 func TestNamedPartsV2(t *testing.T) {
 	r := emptyUpdate()
-	r.Memory.Limit = i64Ptr(200)
+	r.Memory.Limit = mkPtr[int64](200)
 	r.Unified = map[string]string{"gpu.priority": "9"}
-	saved := &cgroups.Resources{PidsLimit: 5, Unified: map[string]string{"memory.max": "100", "gpu.priority": "5", "gpu.memory.max": "4096"}}
-	next := &cgroups.Resources{PidsLimit: 5, Memory: 200, Unified: mergeUnified(saved.Unified, r)}
+	saved := &cgroups.Resources{PidsLimit: mkPtr[int64](5), Unified: map[string]string{"memory.max": "100", "gpu.priority": "5", "gpu.memory.max": "4096"}}
+	next := &cgroups.Resources{PidsLimit: mkPtr[int64](5), Memory: 200, Unified: mergeUnified(saved.Unified, r)}
 	read := func(string, string) string { return "" }
 	parts := namedParts(r, next, true, read)
 	fillUndo(saved, next, true, read)
@@ -553,7 +553,7 @@ func TestUpdateWritesOnlyNamed(t *testing.T) {
 	saved := func() *cgroups.Resources {
 		return &cgroups.Resources{
 			GPUResources: gpu(5, 4096), Memory: 1 << 26, MemorySwap: 1 << 27, CpuShares: 7, CpuQuota: 20000, CpuPeriod: 50000,
-			CpusetCpus: "0", CpusetMems: "0", PidsLimit: 100, BlkioWeight: 50, NetClsClassid: 9,
+			CpusetCpus: "0", CpusetMems: "0", PidsLimit: mkPtr[int64](100), BlkioWeight: 50, NetClsClassid: 9,
 			BlkioThrottleReadBpsDevice: []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(4095, 1048575, 5)},
 			NetPrioIfpriomap:           []*cgroups.IfPrioMap{{Interface: "lo", Priority: 3}},
 		}
@@ -604,7 +604,7 @@ func (c *v1Container) saveFails() {
 }
 
 func TestUpdateRollbackUnsavedState(t *testing.T) {
-	saved := &cgroups.Resources{GPUResources: gpu(5, 4096), PidsLimit: 100}
+	saved := &cgroups.Resources{GPUResources: gpu(5, 4096), PidsLimit: mkPtr[int64](100)}
 	c := newV1Container(t, saved)
 	c.saveFails()
 	err := c.update(`{"memory": {"limit": 134217728}, "pids": {"limit": 7}, "unified": {"gpu.priority": "9"}, "network": {"classID": 3}}`)
@@ -623,7 +623,7 @@ func TestUpdateRollbackUnsavedState(t *testing.T) {
 // One resource that cannot be put back does not keep the others from it.
 func TestUpdateRollbackGoesOn(t *testing.T) {
 	saved := &cgroups.Resources{
-		Memory: 1 << 26, PidsLimit: 100, GPUResources: gpu(5, 4096),
+		Memory: 1 << 26, PidsLimit: mkPtr[int64](100), GPUResources: gpu(5, 4096),
 		BlkioThrottleReadBpsDevice: []*cgroups.ThrottleDevice{cgroups.NewThrottleDevice(4095, 1048575, 5)},
 	}
 	c := newV1Container(t, saved)
@@ -692,12 +692,12 @@ func TestUpdateThrottles(t *testing.T) {
 }
 
 func TestUpdateNetwork(t *testing.T) {
-	c := newV1Container(t, &cgroups.Resources{PidsLimit: 100, NetPrioIfpriomap: []*cgroups.IfPrioMap{{Interface: "gone0", Priority: 3}}})
+	c := newV1Container(t, &cgroups.Resources{PidsLimit: mkPtr[int64](100), NetPrioIfpriomap: []*cgroups.IfPrioMap{{Interface: "gone0", Priority: 3}}})
 	writeFiles(t, c.cgroup, map[string]string{"net_prio/net_prio.ifpriomap": "lo 0\n"})
 
 	c.mustUpdate(`{"network": {"classID": 1048577, "priorities": [{"name": "lo", "priority": 5}]}}`)
 	checkFiles(t, c.cgroup, map[string]string{"net_cls/net_cls.classid": "1048577", "net_prio/net_prio.ifpriomap": "lo 5"})
-	c.checkSaved(&cgroups.Resources{PidsLimit: 100, NetClsClassid: 1048577, NetPrioIfpriomap: []*cgroups.IfPrioMap{
+	c.checkSaved(&cgroups.Resources{PidsLimit: mkPtr[int64](100), NetClsClassid: 1048577, NetPrioIfpriomap: []*cgroups.IfPrioMap{
 		{Interface: "gone0", Priority: 3}, {Interface: "lo", Priority: 5},
 	}})
 
@@ -709,7 +709,7 @@ func TestUpdateNetwork(t *testing.T) {
 	// Without: 0 is written, nothing is kept. An interface that is gone is no error.
 	c.mustUpdate(`{"network": {"classID": 0, "priorities": [{"name": "lo", "priority": 0}, {"name": "gone0", "priority": 0}]}}`)
 	checkFiles(t, c.cgroup, map[string]string{"net_cls/net_cls.classid": "0", "net_prio/net_prio.ifpriomap": "lo 0"})
-	c.checkSaved(&cgroups.Resources{PidsLimit: 7})
+	c.checkSaved(&cgroups.Resources{PidsLimit: mkPtr[int64](7)})
 }
 
 func TestUpdateNetworkRollback(t *testing.T) {

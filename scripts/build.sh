@@ -58,9 +58,9 @@ runc() { # runc TREE EXTRAVERSION COMMIT
 }
 
 containerd() {
-	local v=github.com/containerd/containerd/version
+	local v=github.com/containerd/containerd/v2/version
 	CGO_ENABLED=0 build containerd "./cmd/$name" -mod=readonly -tags netgo,osusergo,static_build,no_btrfs \
-		-ldflags "-w -X $v.Version=$(pin github.com/containerd/containerd) -X $v.Revision=stock"
+		-ldflags "-w -X $v.Version=$(pin github.com/containerd/containerd/v2) -X $v.Revision=stock"
 }
 
 case $name in

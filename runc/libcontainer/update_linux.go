@@ -17,8 +17,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer/utils"
 )
 
-// Updatable is a container whose resources can be updated; its config has no
-// seccomp filter, so nothing can be started in it.
+// Updatable is a container whose resources can be updated; its config has
+// an empty seccomp filter, so nothing can be started in it.
 type Updatable struct {
 	*Container
 	seccomp []byte
@@ -43,7 +43,8 @@ func LoadForUpdate(root, id string) (*Updatable, error) {
 		}
 		if from, to := jsonMember(data, "config", "seccomp"); to > 0 {
 			u.seccomp = data[from:to]
-			data = slices.Concat(data[:from], []byte("null"), data[to:])
+			// Not null, which would be left out when the state is written.
+			data = slices.Concat(data[:from], []byte("{}"), data[to:])
 		}
 		state := &State{}
 		if err := json.Unmarshal(data, state); err != nil {

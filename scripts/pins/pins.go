@@ -9,7 +9,7 @@
 package pins
 
 import (
-	_ "github.com/containerd/containerd/version"
+	_ "github.com/containerd/containerd/v2/version"
 	_ "github.com/docker/cli/cli/version"
 	_ "github.com/docker/docker/api"
 	_ "github.com/opencontainers/cgroups/devices/config"

@@ -20,6 +20,11 @@ func (s *GpuGroup) Name() string {
 	return "gpu"
 }
 
+// ID is the bit that asks for the controller's statistics.
+func (s *GpuGroup) ID() cgroups.Controller {
+	return cgroups.GPU
+}
+
 func (s *GpuGroup) Apply(path string, _ *cgroups.Resources, pid int) error {
 	return apply(path, pid)
 }
