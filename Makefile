@@ -65,7 +65,7 @@ stock: $(STOCK_DOCKER)
 PREVIOUS := 358726a60f1883c79845d384649a07805b97b132
 .PHONY: previous
 previous: | packages
-	@scripts/previous.sh $(PREVIOUS)
+	@scripts/build/previous.sh $(PREVIOUS)
 
 .PHONY: packages
 packages:
@@ -77,7 +77,7 @@ packages:
 FORCE:
 
 $(B)/commit: FORCE | packages
-	@scripts/commit.sh
+	@scripts/build/commit.sh
 
 TOOLS := $(BIN)/tree $(BIN)/vm $(BIN)/testsum
 $(TOOLS): $(BIN)/%: FORCE | packages
@@ -170,13 +170,13 @@ PASSES := $(CURDIR)/docs/passes.json
 # a test instead of skipping it.
 MUST ?=
 
-# One suite each: scripts/unit.sh says what it runs.
+# One suite each: scripts/testsum/unit.sh says what it runs.
 SUITES := ours docs moby cli runc cgroups
 .PHONY: unit
 unit: $(BIN)/testsum $(BIN)/docker-proxy $(GO_TREES:%=$(B)/src/%/.tree)
 	@code=0; for s in $(or $(T),$(SUITES)); do \
 		case $$s in ours | docs) again= ;; *) again=--again ;; esac; \
-		$(BIN)/testsum run $$again unit-$$s -- scripts/unit.sh $$s $(P) || code=1; \
+		$(BIN)/testsum run $$again unit-$$s -- scripts/testsum/unit.sh $$s $(P) || code=1; \
 	done; exit $$code
 
 host_suite = PLACE=host HOST_CGROUPS=$(HOST_CGROUPS) FULL=$(FULL) RUN='$(RUN)' MUST=$(MUST) RECORD=$(PASSES) KILLS=$(KILLS) CLIENT_KILLS=$(CLIENT_KILLS) NET_KILLS=$(NET_KILLS) CYCLES=$(CYCLES) $(BIN)/testsum run integration-$(1) -- go test -json -count=1 -timeout=1h $(2) ./integration
@@ -210,7 +210,7 @@ faults:
 
 .PHONY: race
 race: $(PROGRAMS)
-	@scripts/race.sh
+	@scripts/testsum/race.sh
 
 # Every suite runs, whatever the others came to; report fails if one did.
 .PHONY: test test-at-once check-suite unit-suites
@@ -232,7 +232,7 @@ demo: $(PROGRAMS) kernel $(BIN)/vm
 
 .PHONY: bench
 bench: build kernel stock $(BIN)/vm
-	@scripts/bench.sh $(PARTS)
+	@scripts/performance/bench.sh $(PARTS)
 
 .PHONY: kernel-debug-test
 kernel-debug-test: $(BIN)/tree
@@ -241,8 +241,8 @@ kernel-debug-test: $(BIN)/tree
 # Made of docker itself.
 .PHONY: man
 man: $(B)/man
-$(B)/man: scripts/man.sh $(BIN)/docker $(BIN)/runc
-	@scripts/man.sh
+$(B)/man: scripts/docs/man.sh $(BIN)/docker $(BIN)/runc
+	@scripts/docs/man.sh
 
 export DESTDIR PREFIX FORCE
 .PHONY: install uninstall check-host debian-root install-test
@@ -259,21 +259,21 @@ install-test: debian-root
 
 .PHONY: dist dist-test deb-kernel fuzz upstream-tests docs-cli cross
 cross: $(B)/src/cli/.tree $(B)/src/moby/.tree
-	@scripts/cross.sh
+	@scripts/build/cross.sh
 dist: $(PROGRAMS) man
-	@scripts/dist.sh
+	@scripts/dist/dist.sh
 dist-test: dist debian-root
 	@$(MAKE) integration RUN=PackagesInDebian MUST=debian,dist
-	@scripts/dist-twice.sh $(P)
+	@scripts/dist/twice.sh $(P)
 deb-kernel: $(BIN)/tree
 	@scripts/kernel/deb-kernel.sh
 fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
-	@scripts/fuzz.sh $(EXECS)
+	@scripts/testsum/fuzz.sh $(EXECS)
 upstream-tests: $(PROGRAMS) $(STOCK_DOCKER) $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/upstream/run.sh $(T)
 
 docs-cli: $(PROGRAMS) kernel $(BIN)/vm
-	@scripts/docs-cli.sh
+	@scripts/docs/cli.sh
 
 .PHONY: clean
 clean:
