@@ -10,10 +10,10 @@
 #   SHA256SUMS
 #
 # All times are that of our last commit (or SOURCE_DATE_EPOCH), so two runs in
-# two folders give the same bytes; scripts/dist-twice.sh proves it.
+# two folders give the same bytes; scripts/dist/twice.sh proves it.
 set -euo pipefail
 umask 022
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export LC_ALL=C TZ=UTC
 out=$(realpath -m "${1:-.build/dist}")
 bin=$PWD/.build/bin

@@ -4,7 +4,7 @@
 # fails the test. At the end once more with a race put in, which has to fail.
 # Built only here: it takes much longer than the programs themselves.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export GOFLAGS=-buildvcs=false GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=1
 out=$PWD/.build/race
 mkdir -p "$out/with-a-race"

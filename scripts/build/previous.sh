@@ -3,11 +3,11 @@
 # Builds dockerd, docker and runc of an earlier commit of ours, for the tests that
 # take over what such a build left on a host, as .build/bin/*-previous:
 #
-#   scripts/previous.sh COMMIT
+#   scripts/build/previous.sh COMMIT
 #
 # They are built by that commit's own Makefile from its own files.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 commit=$1
 programs=(dockerd docker runc)

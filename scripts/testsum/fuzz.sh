@@ -6,7 +6,7 @@
 # ONLY names targets by a regular expression. No input is made smaller, not even a finding:
 # Go does it for each new one, and for minutes almost nothing is executed then.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 execs=${1:-1000000}
 export GOFLAGS=-buildvcs=false GOWORK=off
 failed=0

@@ -4,7 +4,7 @@
 # Windows and macOS, dockerd for Windows; and vets moby's API types and client, which
 # programs of others use. Nothing is kept.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=0
 flags=(-modfile=vendor.mod -mod=readonly)
 for os in windows darwin; do

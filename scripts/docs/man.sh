@@ -4,7 +4,7 @@
 # .build/man. Their date is that of our last commit, so that they come out the
 # same each time.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 out=$PWD/.build/man
 export GOFLAGS=-buildvcs=false GOWORK=off TZ=UTC LC_ALL=C
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}

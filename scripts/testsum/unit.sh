@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Unit tests, as `go test -json`:
 #
-#   scripts/unit.sh ours                 our tools and test helpers
-#   scripts/unit.sh docs                 docker/cli's generated pages are in sync, its man pages can be made
-#   scripts/unit.sh moby|cli|runc|cgroups [PACKAGE...]
+#   scripts/testsum/unit.sh ours                 our tools and test helpers
+#   scripts/testsum/unit.sh docs                 docker/cli's generated pages are in sync, its man pages can be made
+#   scripts/testsum/unit.sh moby|cli|runc|cgroups [PACKAGE...]
 #
 # For a tree: upstream's tests and ours in every package that a hook or a file
 # of ours touches, or in the packages given. RUN selects tests.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 touched() { # touched TREE OWNFOLDER: packages with a hooked or an own .go file
 	{

@@ -20,7 +20,7 @@
 # this fail at the end. Everything is in seconds; ROUNDS (20) and VM_ROUNDS (7)
 # say how often docker run is timed, NET_ROUNDS how often the parts net-….
 set -uo pipefail
-cd "$(dirname "$0")/.." || exit
+cd "$(dirname "$0")/../.." || exit
 
 trees=(moby cli runc cgroups containerd stock-runc)
 export GPU_CGROUP_BIN=$PWD/.build/bin RECORD=$PWD/docs/passes.json

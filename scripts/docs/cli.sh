@@ -4,13 +4,13 @@
 # and puts what it printed between the marks <!-- session NAME --> and
 # <!-- end -->. With LOG=file it takes a session printed before.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 log=${LOG:-.build/docs-cli.log}
 if [ -z "${LOG:-}" ]; then
 	.build/bin/vm --mode v1 --file "$PWD/scripts/docs/session.sh:/usr/local/bin/session.sh" -- session.sh | tr -d '\r' > "$log" ||
 		{ tail -n 30 "$log" >&2; exit 1; }
 fi
-grep -qx '=== end' "$log" || { echo "docs-cli.sh: the session did not end, see $log" >&2; exit 1; }
+grep -qx '=== end' "$log" || { echo "cli.sh: the session did not end, see $log" >&2; exit 1; }
 # A container's id is new each time.
 sed -E 's/[0-9a-f]{64}/CONTAINER-ID/g' "$log" > .build/docs-cli.session
 awk -v log_file=.build/docs-cli.session -v fence='```' '
@@ -22,7 +22,7 @@ awk -v log_file=.build/docs-cli.session -v fence='```' '
 	}
 	/^<!-- session / {
 		print
-		if (!($3 in text)) { print "docs-cli.sh: no session " $3 > "/dev/stderr"; bad = 1 }
+		if (!($3 in text)) { print "cli.sh: no session " $3 > "/dev/stderr"; bad = 1 }
 		sub(/\n+$/, "\n", text[$3])
 		printf "%sconsole\n%s%s\n", fence, text[$3], fence
 		skip = 1

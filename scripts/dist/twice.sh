@@ -5,8 +5,8 @@
 # compares them with .build/bin. With --all it makes the whole of make dist
 # there and compares SHA256SUMS. Only committed files take part.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-[ -z "$(git status --porcelain --untracked-files=no)" ] || { echo "dist-twice.sh: uncommitted changes; commit or stash them" >&2; exit 1; }
+cd "$(dirname "$0")/../.."
+[ -z "$(git status --porcelain --untracked-files=no)" ] || { echo "twice.sh: uncommitted changes; commit or stash them" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 second=$work/another/folder
@@ -18,7 +18,7 @@ if [ "${1:-}" = --all ]; then
 	# Not one object of the first build is reused.
 	GOCACHE=$work/cache make -C "$second" dist
 	diff .build/dist/SHA256SUMS "$second/.build/dist/SHA256SUMS"
-	echo "dist-twice.sh: all files of make dist are the same"
+	echo "twice.sh: all files of make dist are the same"
 	exit
 fi
 programs=("$@")
