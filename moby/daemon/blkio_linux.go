@@ -402,7 +402,7 @@ func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blk
 }
 
 // planThrottles puts into r what takes the disks of a running container to the rates
-// of full. update has the rates that somebody asked to change, strict is whether an obstacle
+// of full. update has the rates that somebody asked to change, strict is whether what is in the way
 // is an error and not a reason to leave a disk as it is. With again, what update names is
 // sent even if the kernel has it.
 func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, strict, again bool) (want throttles, _ *blkiodisk.Host, _ error) {

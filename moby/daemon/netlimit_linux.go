@@ -753,12 +753,12 @@ func (daemon netKind) mechanisms() []system.ResourceLimits {
 	class, rate, packets := system.ResourceLimits{Feature: "net-class"}, system.ResourceLimits{Feature: "net-rate"}, system.ResourceLimits{Feature: "net-pps"}
 	cfg, unified := daemon.config(), daemon.RawSysInfo().CgroupUnified
 	id, bits := uint32(1), int64(1)
-	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
+	unsupported := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
 		return daemon.canEnforceNet(cfg, mode, limits, unified)
 	}
 	byClass := containertypes.Resources{NetClassID: &id}
 	var backends []string
-	onBridge, onHost := obstacle("bridge", byClass), obstacle("host", byClass)
+	onBridge, onHost := unsupported("bridge", byClass), unsupported("host", byClass)
 	if onBridge == nil {
 		backend := daemon.limits.net.prober.Probe().Backend
 		if daemon.limits.net.limiter != nil {
@@ -777,12 +777,12 @@ func (daemon netKind) mechanisms() []system.ResourceLimits {
 	if class.Backend == "" {
 		class.Reason = fmt.Sprintf("bridge networks: %v; host network: %v", onBridge, onHost)
 	}
-	if err := obstacle("bridge", containertypes.Resources{NetEgressRate: &bits}); err != nil {
+	if err := unsupported("bridge", containertypes.Resources{NetEgressRate: &bits}); err != nil {
 		rate.Reason = err.Error()
 	} else {
 		rate.Backend = "queueing disciplines (bridge networks)"
 	}
-	if err := obstacle("bridge", containertypes.Resources{NetEgressPPS: &bits}); err != nil {
+	if err := unsupported("bridge", containertypes.Resources{NetEgressPPS: &bits}); err != nil {
 		packets.Reason = err.Error()
 	} else {
 		packets.Backend = "nftables (bridge networks)"
