@@ -136,7 +136,7 @@ func TestMisplaced(t *testing.T) {
 	for body, want := range map[string]string{
 		`<text x="20" y="30">short</text>`:                                    "",
 		`<text x="20" y="30">much too long for it</text>`:                     "its box",
-		`<text class="c" x="50" y="30">in the middle!!</text>`:                  "its box",
+		`<text class="c" x="50" y="30">in the middle!!</text>`:                "its box",
 		`<text x="180" y="80">cut off</text>`:                                 "the frame",
 		`<text x="195" y="80" text-anchor="end">at the end</text>`:            "",
 		`<text x="120" y="120">below</text>`:                                  "the frame",
