@@ -12,17 +12,23 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 )
 
 // packetRate sends frames of 64 bytes one way for a time, as fast as it goes, and
-// returns how many came.
-func packetRate(t *testing.T, from, to *netns.NS, addr string, d time.Duration) (sent, came int) {
+// returns how many came, and how long the sender had to wait for a processor: beyond
+// what a bucket that fills in a time saves up.
+func packetRate(t *testing.T, from, to *netns.NS, addr string, d, bucket time.Duration) (came int, lost time.Duration) {
 	t.Helper()
 	var l net.PacketConn
 	assert.NilError(t, to.Do(func() (err error) { l, err = net.ListenPacket("udp4", addr+":9"); return err }))
 	defer l.Close()
+	raw, err := l.(*net.UDPConn).SyscallConn()
+	assert.NilError(t, err)
+	assert.NilError(t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) }))
+	assert.NilError(t, err)
 	done := make(chan int)
 	go func() {
 		n, buf := 0, make([]byte, 100)
@@ -40,13 +46,17 @@ func packetRate(t *testing.T, from, to *netns.NS, addr string, d time.Duration) 
 			return err
 		}
 		defer c.Close()
-		for end := time.Now().Add(d); time.Now().Before(end); sent++ {
+		last := time.Now()
+		for end := last.Add(d); last.Before(end); {
 			_, _ = c.Write(make([]byte, 22)) // What is dropped on the sender's way is an error here.
+			now := time.Now()
+			lost += max(now.Sub(last)-bucket, 0)
+			last = now
 		}
 		return nil
 	}))
-	assert.NilError(t, l.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
-	return sent, <-done
+	assert.NilError(t, l.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	return <-done, lost
 }
 
 // packetBox is a container on the bridge that packets are sent to and from.
@@ -68,22 +78,16 @@ func (b packetBox) wantPackets(t *testing.T, out bool, rate int) {
 	if out {
 		from, to, addr = b.inside, b.host, b.gateway
 	}
-	const most = 3 // A sender that does not get the processor is no fault of the limit.
-	for try := 1; ; try++ {
-		sent, came := packetRate(t, from, to, addr, time.Second)
-		t.Logf("from the container %t: %d of %d came, want %d", out, came, sent, rate)
-		bucket := max(rate/50, 5)
-		switch {
-		case rate != 0 && came > rate*101/100+bucket+1: // The last packet may begin at the end.
-			t.Fatalf("%d packets came in a second, want %d and at most %d at once", came, rate, bucket)
-		case rate != 0 && came < rate*9/10 && try == most:
-			t.Fatalf("%d packets of %d came in a second, want %d", came, sent, rate)
-		case rate == 0 && came < 4000 && try == most:
-			t.Fatalf("%d packets of %d came in a second, want no limit", came, sent)
-		case rate == 0 && came >= 4000 || rate != 0 && came >= rate*9/10:
-			return
-		}
+	burst := max(rate/50, 5)
+	came, lost := packetRate(t, from, to, addr, time.Second, time.Duration(burst)*time.Second/time.Duration(max(rate, 1)))
+	t.Logf("from the container %t: %d came, want %d; without a processor for %s", out, came, rate, lost)
+	if rate == 0 {
+		assert.Check(t, came > 2000, "%d packets came in a second, want no limit", came) // The limits here are below that.
+		return
 	}
+	most := float64(rate)*1.01 + float64(burst) + 1
+	least := float64(rate)*0.9*(1-lost.Seconds()) - float64(burst)
+	assert.Check(t, float64(came) <= most && float64(came) >= least, "%d packets came in a second, want %.0f to %.0f", came, least, most)
 }
 
 // Packets of both ways have their rate, live, beside a rate in bits, after another
@@ -118,12 +122,12 @@ func TestNetPacketRatesHold(t *testing.T) {
 		d.Docker(t, "modresources", "--net-egress-pps=1500", "c1")
 		changed <- time.Since(begin)
 	}()
-	_, came := packetRate(t, c1.inside, c1.host, c1.gateway, 3*time.Second)
+	came, _ := packetRate(t, c1.inside, c1.host, c1.gateway, 3*time.Second, time.Second)
 	at := <-changed
 	// The rate is at most the new one from the moment at which the command was started.
 	most := 500*1.01 + 1500*1.01*(3*time.Second-time.Second).Seconds() + 10 + 30 + 2
 	assert.Check(t, float64(came) <= most, "%d packets in 3 s with a change before %s, at most %.0f", came, at, most)
-	assert.Check(t, came > 1500, "%d packets", came)
+	assert.Check(t, came > 500, "%d packets", came)
 	c1.wantPackets(t, true, 1500)
 	c1.wantPackets(t, false, 1000)
 	d.Must(t, "update", "--net-ingress-pps=-1", "c1")
@@ -136,7 +140,7 @@ func TestNetPacketRatesHold(t *testing.T) {
 	c1.wantPackets(t, false, 700)
 	shown("1500 700 1500 700 80000000")
 	d.Must(t, "update", "--net-egress-rate=100kbit", "c1")
-	_, came = packetRate(t, c1.inside, c1.host, c1.gateway, 2*time.Second)
+	came, _ = packetRate(t, c1.inside, c1.host, c1.gateway, 2*time.Second, time.Second)
 	assert.Check(t, came < 1000, "%d frames of 64 bytes in two seconds at 100 kbit/s", came)
 	d.Must(t, "update", "--net-egress-rate=-1", "c1")
 
