@@ -492,7 +492,7 @@ func TestForeignFilters(t *testing.T) {
 	assert.NilError(t, e.nlh.FilterAdd(filter)) // takes all packets, and ends there
 	before := e.state(t)
 	assert.NilError(t, e.l.Set(ep1, all))
-	assert.Check(t, e.stream(t, true, time.Second) < 9e6)
+	assert.Check(t, e.stream(t, true, time.Second) < 40e6) // Without the limit it is hundreds.
 	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)
 }
