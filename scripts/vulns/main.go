@@ -61,7 +61,9 @@ func newCommand() *cobra.Command {
 				return err
 			}
 			faults := compare(found, c.known, time.Now())
-			faults = append(faults, putTable(report, table, write)...)
+			if report != "" {
+				faults = append(faults, putTable(report, table, write)...)
+			}
 			for _, f := range faults {
 				fmt.Println("FAIL ", f)
 			}
@@ -76,7 +78,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&c.db, "db", ".build/vulns/db", "folder of the database")
 	f.StringVar(&c.govulncheck, "govulncheck", ".build/vulns/govulncheck", "program that reads binaries")
 	f.StringVar(&knownFile, "known", "scripts/vulns/known", "list of those that stay")
-	f.StringVar(&report, "report", "docs/security.md", "document with the table")
+	f.StringVar(&report, "report", "", "document with the table, if any")
 	f.BoolVar(&write, "write", false, "write the table instead of comparing it")
 	return cmd
 }
