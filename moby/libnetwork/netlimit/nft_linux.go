@@ -745,8 +745,13 @@ func (n *nft) changeFamily(family nftables.TableFamily, is, should *tables, want
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if !changed {
+	if !changed && family != nftables.TableFamilyNetdev {
 		return is, nil
+	}
+	if !changed { // Chains may have gone with their interfaces: they are not there all the same.
+		now := *is
+		now.hooks = should.hooks
+		return &now, nil
 	}
 	if err := n.conn.Flush(); err != nil {
 		n.reopen()
