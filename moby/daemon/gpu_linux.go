@@ -169,17 +169,36 @@ func (daemon gpuKind) spec(daemonCfg *configStore, c *container.Container, s *sp
 }
 
 func (daemon gpuKind) update(ctr *container.Container, tsk libcontainerdtypes.Task, r *libcontainerdtypes.Resources, change, _ containertypes.Resources, _ bool) (func() error, error) {
-	// Without the controller there is nothing to take off, and the runtime would
-	// stumble over the missing file.
-	limits, sysInfo := gpuLimits(change), daemon.RawSysInfo()
-	if limits.GPUMemory == nil && !sysInfo.GPUMemory {
-		change.GPUMemory = nil
+	// Without the container's file there is nothing to take off, and the runtime would
+	// stumble over it. That there is no controller for new limits does not say so.
+	dir, v2, err := cgroupdir.Of(ctr.ID, int(tsk.Pid()), "gpu")
+	if err != nil {
+		dir = ""
 	}
-	if limits.GPUPriority == nil && !sysInfo.GPUPriority {
-		change.GPUPriority = nil
-	}
+	change = withoutFiles(dir, v2, daemon.RawSysInfo(), change)
 	r.Unified = gpuUnified(change)
 	return func() error { return verifyGPUApplied(ctr.ID, int(tsk.Pid()), change) }, nil
+}
+
+// withoutFiles leaves out of an update what asks for no limit where there is no file of
+// it in a container's cgroup, which is "" if it has none.
+func withoutFiles(dir string, v2 bool, sysInfo *sysinfo.SysInfo, change containertypes.Resources) containertypes.Resources {
+	memory := "gpu.max_mem_in_bytes"
+	if v2 {
+		memory = "gpu.memory.max"
+	}
+	missing := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return dir == "" || errors.Is(err, os.ErrNotExist)
+	}
+	limits := gpuLimits(change)
+	if limits.GPUMemory == nil && !sysInfo.GPUMemory && missing(memory) {
+		change.GPUMemory = nil
+	}
+	if limits.GPUPriority == nil && !sysInfo.GPUPriority && missing("gpu.priority") {
+		change.GPUPriority = nil
+	}
+	return change
 }
 
 // verifyGPUApplied reads the kernel's files of the container that pid is the

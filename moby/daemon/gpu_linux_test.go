@@ -247,6 +247,24 @@ func TestUpdateGPU(t *testing.T) {
 	})
 }
 
+// A limit that the kernel has is taken off, also where dockerd saw no controller.
+func TestGPUUpdateWithoutAController(t *testing.T) {
+	lift, none := gpu(i64(0), i64(-1)), gpu(nil, nil)
+	_, info := gpuHost(false)
+	dir := t.TempDir()
+	for _, v2 := range []bool{false, true} {
+		assert.DeepEqual(t, withoutFiles("", v2, &sysinfo.SysInfo{}, lift), none)
+		assert.DeepEqual(t, withoutFiles(dir, v2, &sysinfo.SysInfo{}, lift), none)
+		assert.DeepEqual(t, withoutFiles(dir, v2, info, lift), lift)
+		assert.DeepEqual(t, withoutFiles("", v2, &sysinfo.SysInfo{}, gpu(i64(5), i64(10))), gpu(i64(5), i64(10)))
+	}
+	for _, name := range []string{"gpu.priority", "gpu.memory.max"} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	assert.DeepEqual(t, withoutFiles(dir, true, &sysinfo.SysInfo{}, lift), lift)
+	assert.DeepEqual(t, withoutFiles(dir, false, &sysinfo.SysInfo{}, lift), gpu(i64(0), nil))
+}
+
 func TestCheckGPUUpdate(t *testing.T) {
 	cfg, info := gpuHost(false)
 	d := &Daemon{sysInfo: info}
