@@ -21,7 +21,7 @@ type bodies struct{ *rand.Rand }
 
 var fuzzFields = []string{
 	"GPUMemory", "GPUPriority", "BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit", "NetClassID", "NetPriorities", "NetEgressRate",
-	"NetIngressRate", "BlkioDeviceReadBps", "BlkioDeviceWriteIOps", "BlkioWeight", "BlkioWeightDevice", "Memory", "MemorySwap", "MemoryReservation", "CpuShares",
+	"NetIngressRate", "NetEgressPPS", "NetIngressPPS", "BlkioDeviceReadBps", "BlkioDeviceWriteIOps", "BlkioWeight", "BlkioWeightDevice", "Memory", "MemorySwap", "MemoryReservation", "CpuShares",
 	"NanoCpus", "CpuQuota", "CpuPeriod", "CpusetCpus", "PidsLimit", "RestartPolicy", "Ulimits", "Devices", "CgroupParent", "gpumemory", "Unknown",
 }
 

@@ -95,8 +95,8 @@ func runBoxes(t *testing.T, d *daemon.Daemon, n int, flags ...string) (names []s
 	return names
 }
 
-var allNetLimits = []string{"--net-egress-rate=100mbit", "--net-ingress-rate=100mbit", "--net-classid=10:1"}
-var noNetLimits = []string{"--net-egress-rate=-1", "--net-ingress-rate=-1", "--net-classid=0"}
+var allNetLimits = []string{"--net-egress-rate=100mbit", "--net-ingress-rate=100mbit", "--net-egress-pps=100000", "--net-ingress-pps=100000", "--net-classid=10:1"}
+var noNetLimits = []string{"--net-egress-rate=-1", "--net-ingress-rate=-1", "--net-egress-pps=-1", "--net-ingress-pps=-1", "--net-classid=0"}
 
 func setAll(t *testing.T, d *daemon.Daemon, flags, names []string) {
 	t.Helper()

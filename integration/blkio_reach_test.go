@@ -69,6 +69,9 @@ func TestBlkioLimitHoldsAgainstTheContainer(t *testing.T) {
 	}
 }
 
+// until waits a minute at most for something, and ends the test with what it lacked.
+// It asks in the goroutine of the test, so that the question may end the test too;
+// poll.WaitOn would then wait for its time to be over.
 func until(t *testing.T, ready func() error) {
 	t.Helper()
 	var err error

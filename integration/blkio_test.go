@@ -586,6 +586,7 @@ func TestBlkioLimitWithADiskThatIsGone(t *testing.T) {
 }
 
 func TestBlkioLimitRefusals(t *testing.T) {
+	place.EachVersion(t)
 	d := setup(t)
 	for body, want := range map[string]string{
 		`{"Image":"busybox","HostConfig":{"BlkioReadLimit":1}}`:                                              "invalid BlkioReadLimit (--blkio-read-limit) 1: must be 2 to",

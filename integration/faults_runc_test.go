@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
@@ -38,7 +38,8 @@ func holdState(t *testing.T, path string) (letGo func()) {
 // holds the container's state. One of an update before may wait for more beside it.
 func waitForRuntime(t *testing.T, d *daemon.Daemon) int {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	found := 0
+	until(t, func() error {
 		locks, err := os.ReadFile("/proc/locks")
 		assert.NilError(t, err)
 		for line := range strings.Lines(string(locks)) {
@@ -47,12 +48,13 @@ func waitForRuntime(t *testing.T, d *daemon.Daemon) int {
 				continue
 			}
 			if pid, _ := strconv.Atoi(f[5]); slices.Contains(d.Runtimes(), pid) {
-				return pid
+				found = pid
+				return nil
 			}
 		}
-	}
-	t.Fatal("no runc waits")
-	return 0
+		return errors.New("no runc waits")
+	})
+	return found
 }
 
 // The lock that every runc takes on the container's state holds this one up,

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/daemon"
@@ -319,9 +318,12 @@ func TestGPULimitThatNobodyKeepsIsShownAfterAStart(t *testing.T) {
 
 	rig.Cgroup(t, "box").WantSoon(t, "gpu.memory.max", "8388608", soon)
 	rig.Cgroup(t, "box").WantSoon(t, "gpu.priority", "50", soon)
-	for end := time.Now().Add(soon); len(notInForce(t, rig.Daemon, "nvidia")) < 2 && time.Now().Before(end); {
-		time.Sleep(200 * time.Millisecond)
-	}
+	until(t, func() error {
+		if lost := notInForce(t, rig.Daemon, "nvidia"); len(lost) < 2 {
+			return fmt.Errorf("not in force: %q", lost)
+		}
+		return nil
+	})
 	got := strings.Join(notInForce(t, rig.Daemon, "nvidia"), "\n")
 	wantWords(t, got, "GPUMemory: "+memory8M+cannot, "GPUPriority: "+priority50+cannot, "NVIDIA GPU 0 ("+rig.nvidia+")")
 	assert.DeepEqual(t, notInForce(t, rig.Daemon, "box"), []string(nil))

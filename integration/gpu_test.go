@@ -306,7 +306,7 @@ func TestAnUpdateRefusedByTheKernelIsTakenBack(t *testing.T) {
 	assert.NilError(t, os.WriteFile(quota, []byte("50000"), 0o644))
 	t.Cleanup(func() { assert.NilError(t, os.WriteFile(quota, []byte("-1"), 0o644)) })
 
-	r := d.API(t, http.MethodPost, "/containers/box/update", `{"GPUPriority":60,"GPUMemory":20480,"NanoCpus":2000000000}`)
+	r := d.API(t, http.MethodPost, "/containers/box/update", `{"GPUPriority":60,"GPUMemory":20480,"NanoCpus":1000000000}`)
 	assert.Assert(t, r.Status >= 400, "%d %s", r.Status, r.Body)
 	wantLimits(t, d, "box", 50, 10240)
 

@@ -55,6 +55,8 @@ var allChanges = []oneChange{
 	// With --net-prio instead of the class it is TestNetClassAndPriorityOfABridgedContainer.
 	{flag: "net-classid", before: "10:1", after: "10:3", fields: []string{"NetClassID"}},
 	{flag: "net-egress-rate", before: "8mbit", after: "9mbit", fields: []string{"NetEgressRate"}},
+	{flag: "net-egress-pps", before: "8000", after: "9000", fields: []string{"NetEgressPPS"}},
+	{flag: "net-ingress-pps", before: "8000", after: "9000", fields: []string{"NetIngressPPS"}},
 	{flag: "net-ingress-rate", before: "8mbit", after: "9mbit", fields: []string{"NetIngressRate"}},
 	{flag: "pids-limit", before: "100", after: "133", fields: []string{"PidsLimit"}, v1: []string{"pids/pids.max"}, v2: []string{"pids.max"}},
 }

@@ -1108,7 +1108,7 @@ func TestNetLimitsOnAMacvlanAreRefusedEarly(t *testing.T) {
 }
 
 func TestNetLimitsOnAnIPvlanAreRefusedEarly(t *testing.T) {
-	place.OneVM(t)
+	place.OnHost(t)
 	h, d := setupNet(t)
 	h.Must(t, "ip", "link", "add", "ipvl0", "type", "veth", "peer", "name", "ipvl1")
 	t.Cleanup(func() { h.Must(t, "ip", "link", "del", "ipvl0") })

@@ -144,6 +144,12 @@ func TestNetFallbackHoldsRatesAndClass(t *testing.T) {
 	want("10:3", "10:1")
 	h.wantRate(t, addr, true, 24)
 	assert.DeepEqual(t, notInForce(t, d, "c1"), []string(nil))
+	for _, args := range [][]string{{"create", "--network=n", "--net-egress-pps=100", "busybox"}, {"update", "--net-ingress-pps=100", "c1"}} {
+		r := d.Docker(t, args...)
+		assert.Check(t, r.Code != 0, args)
+		wantWords(t, r.Stderr, "-pps=100", "cannot be enforced", "nf_tables")
+	}
+	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.NetIngressPPS}}", "c1"), "<nil>")
 	d.Must(t, "update", "--net-classid=0", "--net-egress-rate=-1", "--net-ingress-rate=-1", "c1")
 	d.Must(t, "update", "--net-prio=", "c2")
 	want(classOther, classOther)

@@ -4,13 +4,13 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/cgroupfs"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
@@ -162,20 +162,18 @@ func TestGPUMemoryIsChargedToWhoMadeIt(t *testing.T) {
 	// What another container made, and shares.
 	d.Must(t, "exec", "-d", "maker", "gem", "alloc", "--count=5", "--share=/shared/s", "--hold")
 	maker.WantSoon(t, "gpu.memory.current", strconv.Itoa(5*mib), soon)
-	for end := time.Now().Add(soon); ; time.Sleep(100 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(shared, "s")); err == nil {
-			break
-		}
-		assert.Assert(t, time.Now().Before(end), "gem does not share")
-	}
+	until(t, func() error {
+		_, err := os.Stat(filepath.Join(shared, "s"))
+		return err
+	})
 	d.Must(t, "exec", "-d", "user", "sh", "-c", "gem import --hold /shared/s > /shared/log")
-	for end := time.Now().Add(soon); ; time.Sleep(100 * time.Millisecond) {
-		if log, err := os.ReadFile(filepath.Join(shared, "log")); err == nil && len(log) > 0 {
-			assert.Equal(t, string(log), "imported 5\n")
-			break
+	until(t, func() error {
+		log, err := os.ReadFile(filepath.Join(shared, "log"))
+		if err == nil && string(log) != "imported 5\n" {
+			err = fmt.Errorf("gem does not import: %q", log)
 		}
-		assert.Assert(t, time.Now().Before(end), "gem does not import")
-	}
+		return err
+	})
 	user.Want(t, "gpu.memory.current", "0")
 	want("allocated 1 of 2: ENOMEM", "user", "gem", "alloc", "--count=2")
 	// It stays with its maker, who gets nothing back by ending.

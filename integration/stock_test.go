@@ -64,6 +64,7 @@ var newFlags = []string{
 	"--gpu-memory=10240", "--gpu-priority=50",
 	"--blkio-read-limit=40m", "--blkio-write-limit=40m", "--blkio-read-iops-limit=100", "--blkio-write-iops-limit=100",
 	"--net-classid=10:1", "--net-prio=lo:5", "--net-egress-rate=20mbit", "--net-ingress-rate=20mbit",
+	"--net-egress-pps=2000", "--net-ingress-pps=2000",
 }
 
 func TestAStockDaemonIsRefusedByOurCLI(t *testing.T) {
@@ -105,10 +106,16 @@ func TestAStockDaemonIsRefusedByOurCLI(t *testing.T) {
 
 	// A proxy that says what the daemon behind it does not: the CLI compares
 	// what was stored with what it asked for.
+	features := "gpu,blkio-limit,net-class,net-rate"
 	socket := proxy(t, d, func(r *http.Response) error {
-		r.Header.Set("Docker-Resource-Features", "gpu,blkio-limit,net-class,net-rate")
+		r.Header.Set("Docker-Resource-Features", features)
 		return nil
 	})
+	// An earlier dockerd of ours knows some kinds and not all.
+	r := d.CLI(t, ours, socket, "create", "--net-egress-pps=2000", "busybox", "true")
+	assert.Check(t, r.Code != 0)
+	wantWords(t, r.Stderr, `"--net-egress-pps" is not supported`, `kind "net-pps"`, "newer dockerd")
+	features += ",net-pps"
 	for _, flag := range newFlags {
 		r := d.CLI(t, ours, socket, "create", flag, "busybox", "true")
 		assert.Assert(t, r.Code != 0, "%s was taken", flag)

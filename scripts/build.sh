@@ -10,7 +10,7 @@
 # Every fork is built in its own tree, as its own main module, with upstream's
 # own pinned dependencies. All programs are static, so that the same bytes run
 # on the host and in the VM. `version` shows upstream's version plus +gpu and
-# the commit of this repository, which scripts/commit.sh put into .build/commit.
+# the commit of this repository, which scripts/build/commit.sh put into .build/commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -17,12 +17,96 @@ import (
 	"github.com/containerd/log"
 	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/daemon/blkiodisk"
+	"github.com/docker/docker/daemon/cgroupdir"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
+	"github.com/docker/docker/pkg/sysinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
+
+// blkioKind has the rates of disks. The runtime puts them into the files of the blkio
+// or io controller, for the disks that the container reaches: blkio_reach_linux.go.
+type blkioKind struct{ *Daemon }
+
+func (blkioKind) name() string { return "blkio" }
+
+// namesBlkio tells whether r has a rate of the disks behind a container.
+func namesBlkio(r containertypes.Resources) bool { return blkioFields.Named(r) }
+
+func (blkioKind) admit(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
+	r := hostConfig.Resources
+	limits := blkioLimits(r)
+	named := len(r.BlkioWeightDevice) + len(r.BlkioDeviceReadBps) + len(r.BlkioDeviceWriteBps) + len(r.BlkioDeviceReadIOps) + len(r.BlkioDeviceWriteIOps)
+	if update && named > 0 && daemonCfg.IsRootless() {
+		return errors.New("--device-read-bps and the like cannot be changed by a rootless daemon: no block I/O controller is delegated to it; run dockerd as root")
+	}
+	if sysInfo.CgroupUnified {
+		if err := verifyDeviceRatesV2(r); err != nil {
+			return err
+		}
+	}
+	if !namesBlkio(limits) {
+		return nil
+	}
+	return refusal(blkioFields, limits, blkioUnsupported(daemonCfg, sysInfo))
+}
+
+// verifyDeviceRatesV2 refuses what the io controller answers with EINVAL.
+func verifyDeviceRatesV2(r containertypes.Resources) error {
+	for _, list := range []struct {
+		flag    string
+		devices []*blkiodev.ThrottleDevice
+	}{
+		{"--device-read-bps", r.BlkioDeviceReadBps},
+		{"--device-write-bps", r.BlkioDeviceWriteBps},
+		{"--device-read-iops", r.BlkioDeviceReadIOps},
+		{"--device-write-iops", r.BlkioDeviceWriteIOps},
+	} {
+		for _, d := range list.devices {
+			if d != nil && d.Rate == 1 {
+				return fmt.Errorf("%s %s:1 cannot be enforced: cgroup v2 takes rates from 2 up, and 0 for no limit", list.flag, d.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// blkioUnsupported says why no disk can be limited on this host.
+func blkioUnsupported(daemonCfg *configStore, sysInfo *sysinfo.SysInfo) error {
+	switch {
+	case daemonCfg.IsRootless():
+		return errors.New("the daemon is rootless, and no block I/O controller is delegated to it; run dockerd as root")
+	case sysInfo.BlkioReadBpsDevice && sysInfo.BlkioWriteBpsDevice && sysInfo.BlkioReadIOpsDevice && sysInfo.BlkioWriteIOpsDevice:
+		return nil
+	case sysInfo.CgroupUnified:
+		return errors.New("cgroup v2 has no io controller here: the kernel needs CONFIG_BLK_CGROUP and CONFIG_BLK_DEV_THROTTLING")
+	default:
+		return errors.New("there is no blkio hierarchy that throttles: the kernel needs CONFIG_BLK_DEV_THROTTLING, and `mount -t cgroup -o blkio blkio /sys/fs/cgroup/blkio` before dockerd starts")
+	}
+}
+
+func (daemon blkioKind) mechanisms() []system.ResourceLimits {
+	sysInfo, row := daemon.hostInfo(), system.ResourceLimits{Feature: "blkio-limit"}
+	switch reason := blkioUnsupported(daemon.config(), sysInfo); {
+	case reason != nil:
+		row.Reason = reason.Error()
+	case sysInfo.CgroupUnified:
+		row.Backend = "io controller of cgroup v2"
+	default:
+		row.Backend = "blkio controller of cgroup v1"
+	}
+	return []system.ResourceLimits{row}
+}
+
+func (blkioKind) admitNew(*configStore, *containertypes.Config, *containertypes.HostConfig, *network.NetworkingConfig) error {
+	return nil
+}
+
+func (blkioKind) admitUpdate(*container.Container, containertypes.Resources) error { return nil }
 
 // throttleKind is one of the rates of a disk.
 type throttleKind struct {
@@ -165,7 +249,7 @@ func (want throttles) keep(is, free throttles, r, update containertypes.Resource
 
 // readThrottles reads what the kernel has for a container.
 func readThrottles(id string, pid int) (throttles, error) {
-	dir, v2, err := containerCgroupDir(id, pid, "blkio")
+	dir, v2, err := cgroupdir.Of(id, pid, "blkio")
 	if err != nil {
 		return throttles{}, err
 	}
@@ -279,21 +363,16 @@ func (want throttles) differ(is throttles, v2 bool, exists func(blkiodisk.Disk) 
 	return nil
 }
 
-// blkioUpdate puts into r, the update that the runtime will get, what takes the
-// disks of a running container to the rates of full, and returns a function
-// that compares the kernel's files with them afterwards.
-//
-// update is what was asked for. If it does not name a rate, what stands in the
-// way of one must not stand in the way of the update: a disk may be gone. Nor
-// must that keep an update from being rolled back (isBack).
-func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, isBack bool) (verify func() error, _ error) {
-	nothing := func() error { return nil }
+// update: if no rate is named, a missing disk only logs; nor does one keep an update
+// from being rolled back.
+func (daemon blkioKind) update(ctr *container.Container, tsk libcontainerdtypes.Task, r *libcontainerdtypes.Resources, update, full containertypes.Resources, isBack bool) (verify func() error, _ error) {
+	pid := int(tsk.Pid())
 	if err := weightUpdate(ctr.ID, pid, r, update); err != nil && !isBack {
-		return nothing, err
+		return nothingToVerify, err
 	}
 	named := namesThrottles(update)
 	if !named && limitFlags(blkioLimits(full)) == "" {
-		return nothing, nil
+		return nothingToVerify, nil
 	}
 	if limitFlags(blkioLimits(full)) != "" {
 		daemon.watchDisks(ctr, pid, full)
@@ -306,9 +385,9 @@ func (daemon *Daemon) blkioUpdate(ctr *container.Container, pid int, r *libconta
 	}
 	if !named {
 		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("the rates of disks stay as they are")
-		return nothing, nil
+		return nothingToVerify, nil
 	}
-	return nothing, err
+	return nothingToVerify, err
 }
 
 func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blkiodisk.Host) error {
@@ -323,7 +402,7 @@ func (daemon *Daemon) verifyThrottles(id string, pid int, want throttles, h *blk
 }
 
 // planThrottles puts into r what takes the disks of a running container to the rates
-// of full. update has the rates that somebody asked to change, strict is whether an obstacle
+// of full. update has the rates that somebody asked to change, strict is whether what is in the way
 // is an error and not a reason to leave a disk as it is. With again, what update names is
 // sent even if the kernel has it.
 func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcontainerdtypes.Resources, update, full containertypes.Resources, strict, again bool) (want throttles, _ *blkiodisk.Host, _ error) {
@@ -331,7 +410,7 @@ func (daemon *Daemon) planThrottles(ctr *container.Container, pid int, r *libcon
 	if err != nil {
 		return want, nil, err
 	}
-	noteAnyDisk(ctr.ID, covered.anyDisk)
+	daemon.noteAnyDisk(ctr.ID, covered.anyDisk)
 	if flags := limitFlags(blkioLimits(full)); flags != "" && len(covered.disks) == 0 && strict {
 		return want, nil, errdefs.InvalidParameter(fmt.Errorf("%s cannot be enforced: there is no disk behind the container: %s", flags, strings.Join(covered.uncovered, ", ")))
 	}
@@ -389,7 +468,7 @@ func weightUpdate(id string, pid int, r *libcontainerdtypes.Resources, update co
 	if err != nil {
 		return errdefs.InvalidParameter(err)
 	}
-	if dir, _, err := containerCgroupDir(id, pid, "blkio"); err == nil {
+	if dir, _, err := cgroupdir.Of(id, pid, "blkio"); err == nil {
 		devices = append(devices, otherWeights(dir, devices)...)
 	}
 	if r.BlockIO == nil {
@@ -425,11 +504,11 @@ func otherWeights(dir string, named []specs.LinuxWeightDevice) (others []specs.L
 	return others
 }
 
-// withThrottles puts the rates of disks into the spec. Those of named devices are
-// there already, but upstream takes a partition, which the kernel does not, and
-// a regular file for device 0:0. Those of all disks are a guess, which startBlkio
-// corrects; in most cases it is right and spares a process of the runtime.
-func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBlockIO) error {
+// spec puts the rates of disks into the spec. Those of named devices are there
+// already, but upstream takes a partition, which the kernel does not, and a regular
+// file for device 0:0. Those of all disks are a guess, which started corrects; in
+// most cases it is right and spares a process of the runtime.
+func (daemon blkioKind) spec(_ *configStore, ctr *container.Container, s *specs.Spec) error {
 	r := ctr.HostConfig.Resources
 	if !hasThrottles(r) {
 		return nil
@@ -443,16 +522,15 @@ func (daemon *Daemon) withThrottles(ctr *container.Container, b *specs.LinuxBloc
 		return errdefs.InvalidParameter(err)
 	}
 	for i, kind := range throttleKinds {
-		*kind.list(b) = throttleList(want[i])
+		*kind.list(s.Linux.Resources.BlockIO) = throttleList(want[i])
 	}
 	return nil
 }
 
-// startBlkio limits the disks of a container whose init process exists, with
-// all its mounts, but does not run the user's program yet. Only then can all
-// disks be known: volume drivers mount late, and a bind mount brings along
-// what is mounted below.
-func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
+// started limits the disks of a container that has all its mounts. Only then can all
+// disks be known: volume drivers mount late, and a bind mount brings along what is
+// mounted below.
+func (daemon blkioKind) started(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
 	full := ctr.HostConfig.Resources
 	if limitFlags(blkioLimits(full)) == "" {
 		return nil
@@ -463,7 +541,7 @@ func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, 
 	for {
 		var r libcontainerdtypes.Resources
 		var err error
-		if verify, err = daemon.blkioUpdate(ctr, int(tsk.Pid()), &r, update, full, false); err != nil {
+		if verify, err = daemon.update(ctr, tsk, &r, update, full, false); err != nil {
 			return err
 		}
 		if !changesThrottles(&r) {
@@ -483,6 +561,17 @@ func (daemon *Daemon) startBlkio(ctx context.Context, ctr *container.Container, 
 		return errdefs.System(err)
 	}
 	return nil
+}
+
+func (daemon blkioKind) warnings(ctr *container.Container) []string {
+	return daemon.blkioWarnings(ctr, 0)
+}
+
+func (daemon blkioKind) updateWarnings(ctr *container.Container, change containertypes.Resources) []string {
+	if !namesBlkio(blkioLimits(change)) {
+		return nil
+	}
+	return daemon.blkioWarnings(ctr, ctr.Pid)
 }
 
 // blkioWarnings says what the rates of a container do not cover. pid is of its

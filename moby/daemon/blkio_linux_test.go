@@ -53,7 +53,7 @@ func TestVerifyBlkio(t *testing.T) {
 				info.BlkioReadBpsDevice, info.BlkioWriteBpsDevice, info.BlkioReadIOpsDevice, info.BlkioWriteIOpsDevice = true, true, true, true
 			}
 			cfg := &configStore{Config: config.Config{Rootless: tc.rootless}}
-			err := verifyBlkio(cfg, &containertypes.HostConfig{Resources: tc.r}, info, tc.update)
+			err := blkioKind{}.admit(cfg, &containertypes.HostConfig{Resources: tc.r}, info, tc.update)
 			if tc.err == "" {
 				assert.Check(t, err)
 			} else {
@@ -320,10 +320,10 @@ func fakeSys(t *testing.T, disks map[string]string) string {
 func TestDeviceRatesOnV2(t *testing.T) {
 	one := containertypes.Resources{BlkioDeviceReadIOps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 1}}}
 	info := &sysinfo.SysInfo{CgroupUnified: true}
-	err := verifyBlkio(&configStore{}, &containertypes.HostConfig{Resources: one}, info, false)
+	err := blkioKind{}.admit(&configStore{}, &containertypes.HostConfig{Resources: one}, info, false)
 	assert.Check(t, is.ErrorContains(err, "--device-read-iops /dev/sda:1 cannot be enforced: cgroup v2 takes rates from 2 up"))
 	info.CgroupUnified = false
-	assert.Check(t, verifyBlkio(&configStore{}, &containertypes.HostConfig{Resources: one}, info, false))
+	assert.Check(t, blkioKind{}.admit(&configStore{}, &containertypes.HostConfig{Resources: one}, info, false))
 }
 
 func TestNetRateOfANetwork(t *testing.T) {

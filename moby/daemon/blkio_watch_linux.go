@@ -22,8 +22,6 @@ import (
 // propagates into it, by a mount of its own, or as a new device that it may open. The
 // kernel says when the mounts of its namespace change; new devices are looked for.
 
-func init() { reapplyKinds["blkio"] = (*Daemon).applyDisks }
-
 const (
 	// diskSettle is how long to wait for more changes of the same mounts.
 	diskSettle = 50 * time.Millisecond
@@ -35,11 +33,15 @@ const (
 )
 
 // diskWatch watches the mounts of all containers whose disks are limited.
-var diskWatch struct {
+type diskWatch struct {
 	sync.Mutex
 	epoll int
 	wake  int // an eventfd: the one who waits has to look again how long
 	byID  map[string]*watchedDisks
+
+	// Of tests, nil for the system calls.
+	pidfdOpen func(pid, flags int) (int, error)
+	epollWait func(epoll int, events []unix.EpollEvent, msec int) (int, error)
 }
 
 // watchedDisks is one container. The file of mounts keeps the namespace, and so the
@@ -52,12 +54,6 @@ type watchedDisks struct {
 	anyDisk         bool
 	changed         chan struct{}
 }
-
-// Replaced by tests.
-var (
-	pidfdOpen = unix.PidfdOpen
-	epollWait = unix.EpollWait
-)
 
 // watchDisks looks after the disks of a running container, which has the limits of full,
 // until it ends. If it cannot, that is shown and tried again.
@@ -76,21 +72,22 @@ func errNoWatch(err error) error {
 
 // addDiskWatch does nothing for a process that has ended, or that is watched.
 func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error) {
-	diskWatch.Lock()
-	defer diskWatch.Unlock()
+	watch := &daemon.limits.disks
+	watch.Lock()
+	defer watch.Unlock()
 	defer func() {
 		if err != nil {
 			err = errNoWatch(err)
 		}
 	}()
-	if w := diskWatch.byID[ctr.ID]; w != nil {
+	if w := watch.byID[ctr.ID]; w != nil {
 		if w.pid == pid {
 			return nil
 		}
 		w.close()
 	}
-	if diskWatch.byID == nil {
-		if err := startDiskWatch(); err != nil {
+	if watch.byID == nil {
+		if err := watch.start(daemon); err != nil {
 			return err
 		}
 	}
@@ -100,6 +97,10 @@ func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error
 			w.close()
 		}
 	}()
+	pidfdOpen := watch.pidfdOpen
+	if pidfdOpen == nil {
+		pidfdOpen = unix.PidfdOpen
+	}
 	if w.process, err = pidfdOpen(pid, 0); errors.Is(err, unix.ESRCH) {
 		return nil
 	} else if err != nil {
@@ -113,17 +114,17 @@ func (daemon *Daemon) addDiskWatch(ctr *container.Container, pid int) (err error
 		return fmt.Errorf("%s: %w", mounts, err)
 	}
 	for fd, events := range map[int]uint32{w.process: unix.EPOLLIN, w.mounts: unix.EPOLLPRI} {
-		if err := unix.EpollCtl(diskWatch.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+		if err := unix.EpollCtl(watch.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
 			return fmt.Errorf("epoll: %w", err)
 		}
 	}
-	diskWatch.byID[ctr.ID] = w
+	watch.byID[ctr.ID] = w
 	go w.run()
 	return nil
 }
 
-// startDiskWatch is called with the lock of diskWatch held.
-func startDiskWatch() (err error) {
+// start is called with the lock held.
+func (watch *diskWatch) start(daemon *Daemon) (err error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -141,23 +142,24 @@ func startDiskWatch() (err error) {
 		_ = unix.Close(wake)
 		return fmt.Errorf("epoll: %w", err)
 	}
-	diskWatch.epoll, diskWatch.wake, diskWatch.byID = epoll, wake, map[string]*watchedDisks{}
-	go waitForDisks(epoll)
+	watch.epoll, watch.wake, watch.byID = epoll, wake, map[string]*watchedDisks{}
+	go daemon.waitForDisks(epoll)
 	return nil
 }
 
 // stopDiskWatch is for an epoll that fails: what was watched is shown, and the next
 // attempt starts anew.
-func stopDiskWatch(err error) {
-	diskWatch.Lock()
-	lost := slices.Collect(maps.Values(diskWatch.byID))
+func (daemon *Daemon) stopDiskWatch(err error) {
+	watch := &daemon.limits.disks
+	watch.Lock()
+	lost := slices.Collect(maps.Values(watch.byID))
 	for _, w := range lost {
 		w.close()
 	}
-	diskWatch.byID = nil
-	_ = unix.Close(diskWatch.wake)
-	_ = unix.Close(diskWatch.epoll)
-	diskWatch.Unlock()
+	watch.byID = nil
+	_ = unix.Close(watch.wake)
+	_ = unix.Close(watch.epoll)
+	watch.Unlock()
 	for _, w := range lost {
 		w.ctr.Lock()
 		limits := blkioLimits(w.ctr.HostConfig.Resources)
@@ -166,21 +168,22 @@ func stopDiskWatch(err error) {
 	}
 }
 
-// close is called with the lock of diskWatch held.
+// close is called with the lock of the diskWatch held.
 func (w *watchedDisks) close() {
+	watch := &w.daemon.limits.disks
 	for _, fd := range []int{w.process, w.mounts} {
 		if fd >= 0 {
 			_ = unix.Close(fd) // leaves the epoll too
 		}
 	}
 	w.process, w.mounts = -1, -1
-	if diskWatch.byID[w.ctr.ID] == w {
-		delete(diskWatch.byID, w.ctr.ID)
+	if watch.byID[w.ctr.ID] == w {
+		delete(watch.byID, w.ctr.ID)
 		close(w.changed)
 	}
 }
 
-// tell is called with the lock of diskWatch held.
+// tell is called with the lock of the diskWatch held.
 func (w *watchedDisks) tell() {
 	select {
 	case w.changed <- struct{}{}:
@@ -190,22 +193,26 @@ func (w *watchedDisks) tell() {
 
 // waitForDisks does not end unless it fails: there is one, and it sleeps while nothing
 // changes.
-func waitForDisks(epoll int) {
+func (daemon *Daemon) waitForDisks(epoll int) {
+	watch := &daemon.limits.disks
 	events := make([]unix.EpollEvent, 64)
 	var known []blkiodisk.Disk
 	for {
 		timeout := -1
-		diskWatch.Lock()
-		for _, w := range diskWatch.byID {
+		watch.Lock()
+		for _, w := range watch.byID {
 			if w.anyDisk {
 				timeout = int(diskLook / time.Millisecond)
 			}
 		}
-		wait := epollWait
-		diskWatch.Unlock()
+		wait := watch.epollWait
+		watch.Unlock()
+		if wait == nil {
+			wait = unix.EpollWait
+		}
 		n, err := wait(epoll, events, timeout)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			stopDiskWatch(fmt.Errorf("epoll_wait: %w", err))
+			daemon.stopDiskWatch(fmt.Errorf("epoll_wait: %w", err))
 			return
 		}
 		var came bool
@@ -214,8 +221,8 @@ func waitForDisks(epoll int) {
 			came = !slices.Equal(all, known)
 			known = all
 		}
-		diskWatch.Lock()
-		for _, w := range diskWatch.byID {
+		watch.Lock()
+		for _, w := range watch.byID {
 			switch {
 			case slices.ContainsFunc(events[:max(n, 0)], func(e unix.EpollEvent) bool { return int(e.Fd) == w.process }):
 				w.close()
@@ -223,7 +230,7 @@ func waitForDisks(epoll int) {
 				w.tell()
 			}
 		}
-		diskWatch.Unlock()
+		watch.Unlock()
 	}
 }
 
@@ -237,13 +244,13 @@ func (w *watchedDisks) run() {
 }
 
 func (daemon *Daemon) lookAtDisks(ctr *container.Container) {
-	defer lockUpdates(ctr.ID)()
-	daemon.applyDisks(ctr)
+	defer daemon.lockUpdates(ctr.ID)()
+	blkioKind{daemon}.reapply(ctr)
 }
 
-// applyDisks puts the rates of a container in force on all disks that it reaches now, and
-// sees to it that it is watched, if it runs, and notes what came of it.
-func (daemon *Daemon) applyDisks(ctr *container.Container) map[lostOn]bool {
+// reapply puts the rates of a container in force on all disks that it reaches now, and
+// sees to it that it is watched, if it runs.
+func (daemon blkioKind) reapply(ctr *container.Container) map[lostOn]bool {
 	ctr.Lock()
 	tsk, err := ctr.GetRunningTask()
 	full := ctr.HostConfig.Resources
@@ -278,18 +285,19 @@ func (daemon *Daemon) limitNewDisks(ctr *container.Container, tsk libcontainerdt
 }
 
 // noteAnyDisk remembers whether a container that is watched may open new devices.
-func noteAnyDisk(id string, anyDisk bool) {
-	diskWatch.Lock()
-	defer diskWatch.Unlock()
-	if w := diskWatch.byID[id]; w != nil && w.anyDisk != anyDisk {
+func (daemon *Daemon) noteAnyDisk(id string, anyDisk bool) {
+	watch := &daemon.limits.disks
+	watch.Lock()
+	defer watch.Unlock()
+	if w := watch.byID[id]; w != nil && w.anyDisk != anyDisk {
 		w.anyDisk = anyDisk
 		w.tell()
-		_, _ = unix.Write(diskWatch.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		_, _ = unix.Write(watch.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 }
 
-// restoreDisks is called when dockerd has started: it was not there to see disks come.
-func (daemon *Daemon) restoreDisks(containers map[string]*container.Container) {
+// restore: dockerd was not there to see disks come.
+func (daemon blkioKind) restore(containers map[string]*container.Container) {
 	for _, ctr := range containers {
 		ctr.Lock()
 		running, limited := ctr.State.Running, limitFlags(blkioLimits(ctr.HostConfig.Resources)) != ""

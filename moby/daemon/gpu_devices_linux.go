@@ -15,11 +15,11 @@ import (
 	"strings"
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
-	"github.com/containerd/containerd/v2/core/containers"
-	coci "github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/cgroupdir"
 	"github.com/docker/docker/daemon/gpudevice"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
@@ -251,9 +251,9 @@ func (daemon *Daemon) cgroupOwner(hostConfig *containertypes.HostConfig) string 
 	return ""
 }
 
-// verifyGPUDevices refuses a new container whose GPUs do not keep its limits, as far
-// as the request tells which those are.
-func (daemon *Daemon) verifyGPUDevices(daemonCfg *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig) error {
+// admitNew refuses a new container whose GPUs do not keep its limits, as far as the
+// request tells which those are.
+func (daemon gpuKind) admitNew(daemonCfg *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig, _ *network.NetworkingConfig) error {
 	if hostConfig == nil || config == nil || !namesGPU(gpuLimits(hostConfig.Resources)) {
 		return nil
 	}
@@ -261,9 +261,8 @@ func (daemon *Daemon) verifyGPUDevices(daemonCfg *configStore, config *container
 	return err
 }
 
-// gpuWarnings says what the GPU limits of a new container do not limit. GPUs whose
-// nodes come at its start are not known yet.
-func (daemon *Daemon) gpuWarnings(ctr *container.Container) []string {
+// warnings: GPUs whose nodes come at the container's start are not known yet.
+func (daemon gpuKind) warnings(ctr *container.Container) []string {
 	limits := gpuLimits(ctr.HostConfig.Resources)
 	if !namesGPU(limits) || len(ctr.HostConfig.DeviceRequests) > 0 {
 		return nil
@@ -272,30 +271,20 @@ func (daemon *Daemon) gpuWarnings(ctr *container.Container) []string {
 	return warnings
 }
 
-// withGPUDevices refuses a start with limits that the spec's GPUs do not keep. It
-// must come after WithDevices, and changes nothing.
-func withGPUDevices(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
-	return func(_ context.Context, _ coci.Client, _ *containers.Container, s *coci.Spec) error {
-		limits := gpuLimits(c.HostConfig.Resources)
-		if !namesGPU(limits) {
-			return nil
-		}
-		set := gpusAskedFor(daemonCfg, c.Config.Env, c.HostConfig)
-		set.Add(gpusOfSpec(s))
-		_, err := daemon.judgeGPUs(set, c.HostConfig, limits)
-		if err != nil {
-			return errdefs.InvalidParameter(err)
-		}
+func (daemon gpuKind) updateWarnings(ctr *container.Container, change containertypes.Resources) []string {
+	limits := gpuLimits(change)
+	if !namesGPU(limits) {
 		return nil
 	}
+	warnings, _ := daemon.judgeGPUUpdate(ctr, ctr.Pid, limits)
+	return warnings
 }
 
-// startGPU reads the limits back, looks at the container that is to get them, and
-// records its GPUs for updates. Its init process exists but does not run the user's
-// program yet.
-func (daemon *Daemon) startGPU(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
-	if err := verifyGPUStarted(ctr, tsk); err != nil {
-		return err
+// started reads the limits back, looks at the container that is to get them, and
+// records its GPUs for updates.
+func (daemon gpuKind) started(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
+	if err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), gpuLimits(ctr.HostConfig.Resources)); err != nil {
+		return errdefs.System(err)
 	}
 	limits, pid := gpuLimits(ctr.HostConfig.Resources), int(tsk.Pid())
 	record := filepath.Join(ctr.Root, gpuRecordFile)
@@ -340,7 +329,7 @@ func (daemon *Daemon) gpusOfStarted(ctr *container.Container, pid int) (set gpud
 	}
 	set.Add(inside)
 	if !daemon.hostInfo().CgroupUnified {
-		dir, v2, err := containerCgroupDir(ctr.ID, pid, "devices")
+		dir, v2, err := cgroupdir.Of(ctr.ID, pid, "devices")
 		if err == nil && !v2 {
 			text, err := os.ReadFile(filepath.Join(dir, "devices.list"))
 			if err != nil {

@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -87,7 +86,7 @@ func TestGPUOfANewContainerNVIDIA(t *testing.T) {
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
 			tc.host.GPUMemory = i64(10240)
-			err := d.verifyGPUDevices(cfg, &containertypes.Config{Env: tc.env}, &tc.host)
+			err := gpuKind{d}.admitNew(cfg, &containertypes.Config{Env: tc.env}, &tc.host, nil)
 			if tc.err == "" {
 				assert.NilError(t, err)
 				return
@@ -97,15 +96,15 @@ func TestGPUOfANewContainerNVIDIA(t *testing.T) {
 			assert.Check(t, is.ErrorContains(err, "leave out"))
 
 			tc.host.GPUMemory, tc.host.GPUPriority = nil, i64(50)
-			err = d.verifyGPUDevices(cfg, &containertypes.Config{Env: tc.env}, &tc.host)
+			err = gpuKind{d}.admitNew(cfg, &containertypes.Config{Env: tc.env}, &tc.host, nil)
 			assert.Check(t, is.ErrorContains(err, "--gpu-priority=50 cannot be enforced: "))
 
 			tc.host.GPUMemory, tc.host.GPUPriority = i64(-1), i64(0)
-			assert.NilError(t, d.verifyGPUDevices(cfg, &containertypes.Config{Env: tc.env}, &tc.host), "no limit is always kept")
+			assert.NilError(t, gpuKind{d}.admitNew(cfg, &containertypes.Config{Env: tc.env}, &tc.host, nil), "no limit is always kept")
 
 			// The same of a container that is there.
 			ctr := &container.Container{ID: "c", State: &container.State{}, HostConfig: &tc.host, Config: &containertypes.Config{Env: tc.env}}
-			err = d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(nil, i64(4096))})
+			err = gpuKind{d}.admitUpdate(ctr, gpu(nil, i64(4096)))
 			if tc.host.Runtime == "" {
 				assert.Check(t, is.ErrorContains(err, tc.err))
 			} else {
@@ -118,15 +117,15 @@ func TestGPUOfANewContainerNVIDIA(t *testing.T) {
 func TestGPUOfANewContainerWarnings(t *testing.T) {
 	d, _, _, kept := gpuNodes(t)
 	ctr := &container.Container{Config: &containertypes.Config{}, HostConfig: &containertypes.HostConfig{}}
-	assert.Check(t, is.Len(d.gpuWarnings(ctr), 0))
+	assert.Check(t, is.Len(gpuKind{d}.warnings(ctr), 0))
 	ctr.HostConfig.GPUMemory = i64(10240)
-	assert.DeepEqual(t, d.gpuWarnings(ctr), []string{"--gpu-memory=10240 limits nothing yet: the container has no GPU. Give it one by --device."})
+	assert.DeepEqual(t, gpuKind{d}.warnings(ctr), []string{"--gpu-memory=10240 limits nothing yet: the container has no GPU. Give it one by --device."})
 	ctr.HostConfig.Devices = devices(kept)
-	assert.Check(t, is.Len(d.gpuWarnings(ctr), 0))
+	assert.Check(t, is.Len(gpuKind{d}.warnings(ctr), 0))
 }
 
 // The second look, at what drivers of devices have put into the spec; and a
-// container that has no limit of ours gets the very spec that upstream makes.
+// container without an added limit gets the very spec that upstream makes.
 func TestGPUOfASpec(t *testing.T) {
 	d, cfg, _, _ := gpuNodes(t)
 	major, any := int64(195), int64(-1)
@@ -148,19 +147,21 @@ func TestGPUOfASpec(t *testing.T) {
 			ctr := &container.Container{Config: &containertypes.Config{}, HostConfig: &containertypes.HostConfig{}}
 			before, err := json.Marshal(tc.spec)
 			assert.NilError(t, err)
-			look := withGPUDevices(d, cfg, ctr)
-			assert.NilError(t, look(context.Background(), nil, nil, &tc.spec))
+			assert.NilError(t, gpuKind{d}.spec(cfg, ctr, &tc.spec))
+			after, err := json.Marshal(tc.spec)
+			assert.NilError(t, err)
+			assert.Equal(t, string(after), string(before))
 			ctr.HostConfig.Resources = gpu(i64(50), i64(10240))
-			err = look(context.Background(), nil, nil, &tc.spec)
+			if tc.spec.Linux.Resources == nil {
+				tc.spec.Linux.Resources = &specs.LinuxResources{} // As WithResources does.
+			}
+			err = gpuKind{d}.spec(cfg, ctr, &tc.spec)
 			if tc.err == "" {
 				assert.NilError(t, err)
 			} else {
 				assert.Check(t, is.ErrorContains(err, "--gpu-priority=50"))
 				assert.Check(t, is.ErrorContains(err, tc.err))
 			}
-			after, err := json.Marshal(tc.spec)
-			assert.NilError(t, err)
-			assert.Equal(t, string(after), string(before))
 		})
 	}
 }
@@ -257,7 +258,7 @@ func TestGPUPriorityOfAContainerThatOwnsItsCgroup(t *testing.T) {
 				priority := int64(5)
 				tc.host.Devices = devices(kept)
 				tc.host.GPUPriority = &priority
-				err := d.verifyGPUDevices(cfg, &containertypes.Config{}, &tc.host)
+				err := gpuKind{d}.admitNew(cfg, &containertypes.Config{}, &tc.host, nil)
 				if want == "" {
 					assert.Check(t, err)
 				} else {

@@ -60,7 +60,7 @@ func TestValidateGPU(t *testing.T) {
 		{r: gpu(nil, i64(0)), err: "invalid GPUMemory (--gpu-memory) 0: must be at least 1 byte, or -1 for no limit"},
 		{r: gpu(nil, i64(-5)), err: "invalid GPUMemory (--gpu-memory) -5: must be at least 1 byte, or -1 for no limit"},
 	} {
-		err := validateGPU(tc.r)
+		err := validateLimits(tc.r)
 		if tc.err == "" {
 			assert.Check(t, err, gpuFlags(tc.r))
 		} else {
@@ -105,7 +105,7 @@ func TestVerifyGPU(t *testing.T) {
 				info.GPUMemory, info.GPUPriority = false, false
 				info.GPUMemoryReason, info.GPUPriorityReason = tc.missing, tc.missing
 			}
-			err := verifyGPU(cfg, &containertypes.HostConfig{Resources: tc.r, Runtime: tc.runtime}, info, tc.update)
+			err := (&Daemon{}).verifyLimits(cfg, &containertypes.HostConfig{Resources: tc.r, Runtime: tc.runtime}, info, tc.update)
 			if tc.err == "" {
 				assert.Check(t, err)
 			} else {
@@ -115,29 +115,22 @@ func TestVerifyGPU(t *testing.T) {
 	}
 }
 
-func unifiedOf(t *testing.T, r containertypes.Resources) map[string]string {
-	t.Helper()
-	got, err := containerdResources(r)
-	assert.NilError(t, err)
-	return got.Unified
-}
-
 func TestGPUUnified(t *testing.T) {
 	assert.Check(t, is.Nil(gpuUnified(gpu(nil, nil))))
 	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(-50), i64(10240))), map[string]string{"gpu.priority": "-50", "gpu.memory.max": "10240"}))
 	assert.Check(t, is.DeepEqual(gpuUnified(gpu(i64(0), nil)), map[string]string{"gpu.priority": "0"}))
-	assert.Check(t, is.DeepEqual(unifiedOf(t, gpu(nil, i64(-1))), map[string]string{"gpu.memory.max": "max"}))
+	assert.Check(t, is.DeepEqual(gpuUnified(gpu(nil, i64(-1))), map[string]string{"gpu.memory.max": "max"}))
 }
 
 // The spec is where a restart policy and a daemon restart come along: it must
 // carry the limits and must not be made on a host that lost the controller.
-func TestWithGPU(t *testing.T) {
+func TestWithLimits(t *testing.T) {
 	cfg, info := gpuHost(false)
-	c := &container.Container{HostConfig: &containertypes.HostConfig{Resources: gpu(i64(50), i64(10240))}}
+	c := &container.Container{Config: &containertypes.Config{}, HostConfig: &containertypes.HostConfig{Resources: gpu(i64(50), i64(10240))}}
 	spec := func(info *sysinfo.SysInfo) (map[string]string, error) {
 		d := &Daemon{sysInfo: info}
 		s := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{}}}
-		err := withGPU(d, cfg, c)(context.Background(), nil, nil, s)
+		err := withLimits(d, cfg, c)(context.Background(), nil, nil, s)
 		return s.Linux.Resources.Unified, err
 	}
 
@@ -147,6 +140,11 @@ func TestWithGPU(t *testing.T) {
 
 	_, err = spec(&sysinfo.SysInfo{})
 	assert.Check(t, is.ErrorContains(err, "cannot be enforced"))
+
+	// A client that waits was told already: nothing is checked twice in one start.
+	s := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{}}}
+	err = withLimits(&Daemon{sysInfo: &sysinfo.SysInfo{}}, cfg, c)(limitsChecked(context.Background()), nil, nil, s)
+	assert.NilError(t, err)
 
 	c.HostConfig.Resources = gpu(i64(0), i64(-1))
 	got, err = spec(&sysinfo.SysInfo{})
@@ -249,12 +247,30 @@ func TestUpdateGPU(t *testing.T) {
 	})
 }
 
+// A limit that the kernel has is taken off, also where dockerd saw no controller.
+func TestGPUUpdateWithoutAController(t *testing.T) {
+	lift, none := gpu(i64(0), i64(-1)), gpu(nil, nil)
+	_, info := gpuHost(false)
+	dir := t.TempDir()
+	for _, v2 := range []bool{false, true} {
+		assert.DeepEqual(t, withoutFiles("", v2, &sysinfo.SysInfo{}, lift), none)
+		assert.DeepEqual(t, withoutFiles(dir, v2, &sysinfo.SysInfo{}, lift), none)
+		assert.DeepEqual(t, withoutFiles(dir, v2, info, lift), lift)
+		assert.DeepEqual(t, withoutFiles("", v2, &sysinfo.SysInfo{}, gpu(i64(5), i64(10))), gpu(i64(5), i64(10)))
+	}
+	for _, name := range []string{"gpu.priority", "gpu.memory.max"} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	assert.DeepEqual(t, withoutFiles(dir, true, &sysinfo.SysInfo{}, lift), lift)
+	assert.DeepEqual(t, withoutFiles(dir, false, &sysinfo.SysInfo{}, lift), gpu(i64(0), nil))
+}
+
 func TestCheckGPUUpdate(t *testing.T) {
 	cfg, info := gpuHost(false)
 	d := &Daemon{sysInfo: info}
 	d.configStore.Store(cfg)
 	ctr := &container.Container{ID: "c", State: &container.State{}, HostConfig: &containertypes.HostConfig{Runtime: "stock"}}
-	err := d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(7), nil), Runtime: "ours"})
+	err := gpuKind{d}.admitUpdate(ctr, gpu(i64(7), nil))
 	assert.Check(t, is.ErrorContains(err, `runtime "stock"`), "the container's runtime counts, not the one filled into the request")
-	assert.Check(t, d.checkGPUUpdate(ctr, &containertypes.HostConfig{Resources: gpu(i64(0), i64(-1))}))
+	assert.Check(t, gpuKind{d}.admitUpdate(ctr, gpu(i64(0), i64(-1))))
 }

@@ -13,11 +13,8 @@ import (
 // one that nobody keeps: a dockerd before this one, or a stock runc, did not ask its
 // GPUs, the driver is another one since, or somebody wrote to the container's cgroup.
 
-func init() { reapplyKinds["gpu"] = (*Daemon).applyGPU }
-
-// applyGPU puts the GPU limits of a container in force that are not, if it runs, and
-// notes those that its GPUs do not keep.
-func (daemon *Daemon) applyGPU(ctr *container.Container) map[lostOn]bool {
+// reapply also notes the limits that the container's GPUs do not keep.
+func (daemon gpuKind) reapply(ctr *container.Container) map[lostOn]bool {
 	ctr.Lock()
 	tsk, err := ctr.GetRunningTask()
 	limits, full := gpuLimits(ctr.HostConfig.Resources), ctr.HostConfig.Resources
@@ -57,17 +54,16 @@ func (daemon *Daemon) applyGPU(ctr *container.Container) map[lostOn]bool {
 	return map[lostOn]bool{on: true}
 }
 
-// restoreGPU does the same at dockerd's start for all that runs. It does not keep the
-// start waiting, as a runtime or a container may.
-func (daemon *Daemon) restoreGPU(containers map[string]*container.Container) {
+// restore does not keep dockerd's start waiting, as a runtime or a container may.
+func (daemon gpuKind) restore(containers map[string]*container.Container) {
 	for _, ctr := range containers {
 		ctr.Lock()
 		limited := ctr.State.Running && namesGPU(gpuLimits(ctr.HostConfig.Resources))
 		ctr.Unlock()
 		if limited {
 			go func() {
-				defer lockUpdates(ctr.ID)()
-				daemon.applyGPU(ctr)
+				defer daemon.lockUpdates(ctr.ID)()
+				daemon.reapply(ctr)
 			}()
 		}
 	}

@@ -166,8 +166,8 @@ func TestResourceLimits(t *testing.T) {
 			d.configStore.Store(cfg)
 
 			limits := d.resourceLimits()
-			assert.Assert(t, is.Len(limits, 5))
-			for i, feature := range []string{"gpu-memory", "gpu-priority", "blkio-limit", "net-class", "net-rate"} {
+			assert.Assert(t, is.Len(limits, 6))
+			for i, feature := range []string{"gpu-memory", "gpu-priority", "blkio-limit", "net-class", "net-rate", "net-pps"} {
 				assert.Check(t, is.Equal(limits[i].Feature, feature))
 				assert.Check(t, (limits[i].Backend == "") != (limits[i].Reason == ""), feature)
 			}

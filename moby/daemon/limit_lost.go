@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -30,10 +31,11 @@ const (
 )
 
 // The first attempt comes after retryLostAfter, each further one after twice as long,
-// until nothing of the container is lost any more. Tests replace it.
-var retryLostAfter = 10 * time.Second
-
-const retryLostLast = 5 * time.Minute
+// until nothing of the container is lost any more.
+const (
+	retryLostAfter = 10 * time.Second
+	retryLostLast  = 5 * time.Minute
+)
 
 type lostRetry struct {
 	due   bool
@@ -43,30 +45,44 @@ type lostRetry struct {
 // lostOn is where limits are not in force.
 type lostOn struct {
 	container string
-	kind      string // of limits: a key of reapplyKinds
+	kind      string // the name of a limitKind, or "update" or "copy"
 	endpoint  string // its ID, "" if it is not about one
 	network   string
 }
 
-// reapplyKinds has, by kind of limits, who puts all of that kind in force again for
-// a container, notes what came of it, and returns for which places. Places of the
-// kind that it does not return are forgotten. It is called with the container's
-// update lock held.
-var reapplyKinds = map[string]func(*Daemon, *container.Container) map[lostOn]bool{}
+// reapply is [limitKind.reapply] of a kind, or the same for what is no kind of limits
+// but is retried like one.
+func (daemon *Daemon) reapply(kind string, ctr *container.Container) map[lostOn]bool {
+	switch kind {
+	case "update":
+		return daemon.reapplyUpdate(ctr)
+	case "copy":
+		return daemon.reapplyCopy(ctr)
+	}
+	for _, k := range daemon.limitKinds() {
+		if k.name() == kind {
+			return k.reapply(ctr)
+		}
+	}
+	return nil
+}
 
 // lostLimits has the reasons, by field of HostConfig. There may be none, where
 // something that is no limit could not be taken away.
-var lostLimits = struct {
+type lostLimits struct {
 	sync.Mutex
 	reasons map[lostOn]map[string]string
 	retries map[string]lostRetry // by container
-}{reasons: map[lostOn]map[string]string{}, retries: map[string]lostRetry{}}
+
+	retryAfter time.Duration // Of tests, 0 for retryLostAfter.
+}
 
 // lostOf returns what is lost of one container, or of all ("").
-func lostOf(containerID string) map[lostOn]map[string]string {
-	lostLimits.Lock()
-	defer lostLimits.Unlock()
-	lost := maps.Clone(lostLimits.reasons)
+func (daemon *Daemon) lostOf(containerID string) map[lostOn]map[string]string {
+	state := &daemon.limits.lost
+	state.Lock()
+	defer state.Unlock()
+	lost := maps.Clone(state.reasons)
 	maps.DeleteFunc(lost, func(on lostOn, _ map[string]string) bool { return containerID != "" && on.container != containerID })
 	return lost
 }
@@ -75,24 +91,30 @@ func lostOf(containerID string) map[lostOn]map[string]string {
 // HostConfig that it is about, says so, and sees to it that they are tried again.
 // Fields that were lost there and are not named any more are in force again.
 func (daemon *Daemon) noteLost(ctr *container.Container, on lostOn, now map[string]string) {
-	lostLimits.Lock()
-	before := lostLimits.reasons[on]
-	lostLimits.reasons[on] = now
-	if r := lostLimits.retries[ctr.ID]; !r.due {
-		r = lostRetry{due: true, delay: min(max(2*r.delay, retryLostAfter), max(retryLostLast, retryLostAfter))}
-		lostLimits.retries[ctr.ID] = r
+	state := &daemon.limits.lost
+	state.Lock()
+	if state.reasons == nil {
+		state.reasons, state.retries = map[lostOn]map[string]string{}, map[string]lostRetry{}
+	}
+	before := state.reasons[on]
+	state.reasons[on] = now
+	if r := state.retries[ctr.ID]; !r.due {
+		first := cmp.Or(state.retryAfter, retryLostAfter)
+		r = lostRetry{due: true, delay: min(max(2*r.delay, first), max(retryLostLast, first))}
+		state.retries[ctr.ID] = r
 		time.AfterFunc(r.delay, func() { daemon.retryLost(ctr.ID) })
 	}
-	lostLimits.Unlock()
+	state.Unlock()
 	daemon.tellLost(ctr, on, before, now)
 }
 
 // noteHolds remembers that all limits there are in force.
 func (daemon *Daemon) noteHolds(ctr *container.Container, on lostOn) {
-	lostLimits.Lock()
-	before := lostLimits.reasons[on]
-	delete(lostLimits.reasons, on)
-	lostLimits.Unlock()
+	state := &daemon.limits.lost
+	state.Lock()
+	before := state.reasons[on]
+	delete(state.reasons, on)
+	state.Unlock()
 	daemon.tellLost(ctr, on, before, nil)
 }
 
@@ -125,18 +147,19 @@ func (daemon *Daemon) tellLost(ctr *container.Container, on lostOn, before, now 
 }
 
 func (daemon *Daemon) retryLost(containerID string) {
-	defer lockUpdates(containerID)()
-	lostLimits.Lock()
-	r := lostLimits.retries[containerID]
+	state := &daemon.limits.lost
+	defer daemon.lockUpdates(containerID)()
+	state.Lock()
+	r := state.retries[containerID]
 	r.due = false
-	lostLimits.retries[containerID] = r
-	lostLimits.Unlock()
+	state.retries[containerID] = r
+	state.Unlock()
 	daemon.reapplyLost(containerID)
-	if len(lostOf(containerID)) == 0 {
-		lostLimits.Lock()
-		defer lostLimits.Unlock()
-		if !lostLimits.retries[containerID].due {
-			delete(lostLimits.retries, containerID)
+	if len(daemon.lostOf(containerID)) == 0 {
+		state.Lock()
+		defer state.Unlock()
+		if !state.retries[containerID].due {
+			delete(state.retries, containerID)
 		}
 	}
 }
@@ -144,7 +167,8 @@ func (daemon *Daemon) retryLost(containerID string) {
 // reapplyLost tries once more to put in force what is lost of a container, and
 // forgets what has gone meanwhile. Callers hold the container's update lock.
 func (daemon *Daemon) reapplyLost(containerID string) {
-	lost := lostOf(containerID)
+	state := &daemon.limits.lost
+	lost := daemon.lostOf(containerID)
 	if len(lost) == 0 {
 		return
 	}
@@ -154,21 +178,21 @@ func (daemon *Daemon) reapplyLost(containerID string) {
 			kinds[on.kind] = true
 		}
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-			for on := range reapplyKinds[kind](daemon, ctr) {
+			for on := range daemon.reapply(kind, ctr) {
 				delete(lost, on)
 			}
 		}
 	}
-	lostLimits.Lock()
-	defer lostLimits.Unlock()
+	state.Lock()
+	defer state.Unlock()
 	for on := range lost {
-		delete(lostLimits.reasons, on)
+		delete(state.reasons, on)
 	}
 }
 
 // limitsNotInForce is for inspect: a line for each limit and network.
 func (daemon *Daemon) limitsNotInForce(ctr *container.Container) (lines []string) {
-	for on, reasons := range lostOf(ctr.ID) {
+	for on, reasons := range daemon.lostOf(ctr.ID) {
 		// What has ended, or left the network, is known until the next attempt.
 		if on.endpoint != "" && !daemon.hasEndpoint(ctr, on.endpoint) {
 			continue
@@ -187,7 +211,7 @@ func (daemon *Daemon) limitsNotInForce(ctr *container.Container) (lines []string
 // lostWarnings is for `docker info`.
 func (daemon *Daemon) lostWarnings() []string {
 	names, uncopied := map[string]bool{}, map[string]bool{}
-	for on := range lostOf("") {
+	for on := range daemon.lostOf("") {
 		ctr := daemon.containers.Get(on.container)
 		if ctr == nil {
 			continue

@@ -14,22 +14,25 @@ import (
 // unlimited is the value of a rate that removes the limit.
 const unlimited = -1
 
-// The limits of ours, by what enforces them. The rows say all that is to be said of
-// a field by itself.
+// The added limits, which upstream does not know, by what enforces them. The rows say
+// all that is to be said of a field by itself.
 var (
+	addedFields = containertypes.ResourceFieldsOf("")
 	gpuFields   = containertypes.ResourceFieldsOf("gpu-")
 	blkioFields = containertypes.ResourceFieldsOf("blkio-")
 	netFields   = containertypes.ResourceFieldsOf("net-")
+
+	ratesFields   = containertypes.ResourceFieldsOf("net-rate")
+	packetsFields = containertypes.ResourceFieldsOf("net-pps")
 )
 
 // maxInterfaceName is IFNAMSIZ without the zero at the end, in bytes.
 const maxInterfaceName = 15
 
-// validateLimits checks the ranges of the limits of ours that a request names,
-// but for those of the GPU. It knows nothing of the host, so that it gives the
-// same answer for create, start and update.
+// validateLimits checks the ranges of the added limits that a request names. It knows
+// nothing of the host, so that it gives the same answer for create, start and update.
 func validateLimits(r containertypes.Resources) error {
-	if err := slices.Concat(blkioFields, netFields).Check(r); err != nil {
+	if err := addedFields.Check(r); err != nil {
 		return err
 	}
 	for _, f := range containertypes.ResourceFields {
@@ -78,11 +81,9 @@ func limiting(rate *int64) *int64 {
 	return rate
 }
 
-// limitFlags spells the limits of r, but for those of the GPU and upstream's
-// own, as the flags that set them, for errors. It is empty if there is none.
-func limitFlags(r containertypes.Resources) string {
-	return slices.Concat(blkioFields, netFields).Flags(r)
-}
+// limitFlags spells the added limits of r as the flags that set them, for errors. It is
+// empty if there is none.
+func limitFlags(r containertypes.Resources) string { return addedFields.Flags(r) }
 
 // verifyHasNetwork refuses network limits of a container that the API made without
 // any network; verifyNet sees only the HostConfig, which does not say so.

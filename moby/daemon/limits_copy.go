@@ -34,9 +34,6 @@ const limitsCopyFile = "limits.json"
 // limitsCopyFormat is raised when an older dockerd of ours would misread the file.
 const limitsCopyFormat = 1
 
-// addedResources are the fields of Resources that upstream does not know.
-var addedResources = containertypes.ResourceFieldsOf("").Names()
-
 // limitsCopy belongs to one container: a copy of a folder, or a container made anew
 // under the same name, is another one.
 type limitsCopy struct {
@@ -52,7 +49,7 @@ const actionLimitsRecovered events.Action = "limits_recovered"
 
 // added returns only the added fields of r.
 func added(r containertypes.Resources) (only containertypes.Resources) {
-	for _, name := range addedResources {
+	for _, name := range addedFields.Names() {
 		_ = copyResource(&only, r, name)
 	}
 	return only
@@ -69,7 +66,7 @@ func storeLimitsCopy(ctr *container.Container) error {
 	c := limitsCopy{
 		Format: limitsCopyFormat, ID: ctr.ID, Created: ctr.Created.UTC(), Limits: map[string]json.RawMessage{},
 	}
-	for _, name := range addedResources {
+	for _, name := range addedFields.Names() {
 		if !namesResource(limits, name) {
 			continue
 		}
@@ -129,18 +126,16 @@ func (daemon *Daemon) recoverLimits(ctr *container.Container) {
 // lostCopy is no limit that is not in force, but one that may be lost some day.
 func lostCopy(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "copy"} }
 
-func init() {
-	reapplyKinds["copy"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
-		ctr.Lock()
-		err := storeLimitsCopy(ctr)
-		ctr.Unlock()
-		if err == nil {
-			log.G(context.TODO()).WithField("container", ctr.ID).Infof("%s is written", limitsCopyFile)
-			return nil
-		}
-		daemon.noteLost(ctr, lostCopy(ctr), nil) // and once more
-		return map[lostOn]bool{lostCopy(ctr): true}
+func (daemon *Daemon) reapplyCopy(ctr *container.Container) map[lostOn]bool {
+	ctr.Lock()
+	err := storeLimitsCopy(ctr)
+	ctr.Unlock()
+	if err == nil {
+		log.G(context.TODO()).WithField("container", ctr.ID).Infof("%s is written", limitsCopyFile)
+		return nil
 	}
+	daemon.noteLost(ctr, lostCopy(ctr), nil) // and once more
+	return map[lostOn]bool{lostCopy(ctr): true}
 }
 
 // recoverDropped puts the limits that another dockerd has dropped back into the container's
@@ -157,7 +152,7 @@ func (daemon *Daemon) recoverDropped(ctr *container.Container) bool {
 		return true
 	}
 	attributes := map[string]string{}
-	for _, name := range addedResources {
+	for _, name := range addedFields.Names() {
 		if namesResource(limits, name) {
 			if value, err := json.Marshal(resourceValue(limits, name)); err == nil {
 				attributes[name] = string(value)
@@ -181,7 +176,7 @@ func completeSet(ctr *container.Container) {
 	old, target := j.sets()
 	is := map[bool]bool{} // by whether it is of target
 	for _, name := range resourceNames {
-		if slices.Contains(addedResources, name) {
+		if slices.Contains(addedFields.Names(), name) {
 			continue
 		}
 		now, before, after := currentSet(ctr).get(name), old.get(name), target.get(name)
@@ -202,7 +197,7 @@ func completeSet(ctr *container.Container) {
 	case is[true]:
 		set = target
 	}
-	for _, name := range addedResources {
+	for _, name := range addedFields.Names() {
 		_ = copyResource(&ctr.HostConfig.Resources, set.Resources, name)
 	}
 }
@@ -234,13 +229,10 @@ func readLimitsCopy(ctr *container.Container) error {
 	if err := json.Unmarshal(limits, &r); err != nil {
 		return err
 	}
-	if err := validateGPU(r); err != nil {
-		return err
-	}
 	if err := validateLimits(r); err != nil {
 		return err
 	}
-	for _, name := range addedResources {
+	for _, name := range addedFields.Names() {
 		if namesResource(r, name) {
 			_ = copyResource(&ctr.HostConfig.Resources, r, name)
 		}

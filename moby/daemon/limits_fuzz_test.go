@@ -32,9 +32,6 @@ func FuzzValidateLimits(f *testing.F) {
 			}
 			return
 		}
-		if err := validateGPU(r); err != nil {
-			return
-		}
 		u := gpuUnified(gpuLimits(r))
 		if r.GPUMemory != nil {
 			if n := *r.GPUMemory; n != -1 && n < 1 {

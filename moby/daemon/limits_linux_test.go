@@ -33,6 +33,9 @@ func TestValidateLimits(t *testing.T) {
 		{r: containertypes.Resources{BlkioReadIOpsLimit: i64(1 << 32)}, err: "invalid BlkioReadIOpsLimit (--blkio-read-iops-limit) 4294967296: must be 2 to 4294967294 operations per second"},
 		{r: containertypes.Resources{BlkioWriteIOpsLimit: i64(-2)}, err: "invalid BlkioWriteIOpsLimit (--blkio-write-iops-limit) -2: must be"},
 		{r: containertypes.Resources{NetEgressRate: i64(6071)}, err: "invalid NetEgressRate (--net-egress-rate) 6071: must be 6072 to 1000000000000000 bits per second"},
+		{r: containertypes.Resources{NetEgressPPS: i64(1), NetIngressPPS: i64(10_000_000)}},
+		{r: containertypes.Resources{NetEgressPPS: i64(0)}, err: "invalid NetEgressPPS (--net-egress-pps) 0: must be 1 to 10000000 packets per second, or -1 for no limit"},
+		{r: containertypes.Resources{NetIngressPPS: i64(10_000_001)}, err: "must be 1 to 10000000 packets per second"},
 		{r: containertypes.Resources{NetIngressRate: i64(0)}, err: "invalid NetIngressRate (--net-ingress-rate) 0: must be"},
 		{r: containertypes.Resources{BlkioWeightDevice: []*blkiodev.WeightDevice{nil}}, err: "invalid BlkioWeightDevice (--blkio-weight-device): null is not a device"},
 		{r: containertypes.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/a"}, nil}}, err: "invalid BlkioDeviceReadBps (--device-read-bps): null"},
@@ -56,7 +59,7 @@ func TestValidateLimits(t *testing.T) {
 }
 
 func TestLimitFlags(t *testing.T) {
-	assert.Check(t, is.Equal(limitFlags(containertypes.Resources{GPUMemory: i64(5), CPUShares: 5}), ""))
+	assert.Check(t, is.Equal(limitFlags(containertypes.Resources{GPUMemory: i64(5), CPUShares: 5}), "--gpu-memory=5"))
 	r := containertypes.Resources{
 		BlkioReadLimit: i64(2), BlkioWriteLimit: i64(-1), BlkioReadIOpsLimit: i64(3), BlkioWriteIOpsLimit: i64(4),
 		NetClassID: u32(0x100001), NetPriorities: []containertypes.NetPriority{{Interface: "eth0", Priority: 5}, {Interface: "eth1", Priority: 6}},

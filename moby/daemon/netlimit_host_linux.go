@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/cgroupdir"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork/netlimit"
@@ -30,11 +32,11 @@ func needHierarchy(controller string, needed bool) error {
 	if !needed {
 		return nil
 	}
-	mounts, err := cgroupMounts()
+	mounts, err := cgroupdir.Mounts()
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return isHierarchyOf(m, controller) }) {
+	if slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return cgroupdir.IsHierarchyOf(m, controller) }) {
 		return nil
 	}
 	known, err := os.ReadFile("/proc/cgroups")
@@ -55,17 +57,17 @@ func needOwnCgroups(id string, pid int, limits containertypes.Resources) error {
 		if !needed {
 			continue
 		}
-		if _, _, err := containerCgroupDir(id, pid, controller); errors.Is(err, errNoOwnCgroup) {
+		if _, _, err := cgroupdir.Of(id, pid, controller); errors.Is(err, cgroupdir.ErrNone) {
 			return err
 		}
 	}
 	return nil
 }
 
-// startNet is for what needs the container's cgroup and no endpoint: it limits
+// started is for what needs the container's cgroup and no endpoint: it limits
 // a container in the host's network on cgroup v2, and on v1 reads back what the
 // runtime did.
-func (daemon *Daemon) startNet(ctr *container.Container, tsk libcontainerdtypes.Task) error {
+func (daemon netKind) started(_ context.Context, ctr *container.Container, tsk libcontainerdtypes.Task) error {
 	limits := netLimits(ctr.HostConfig.Resources)
 	if !ctr.HostConfig.NetworkMode.IsHost() || !namesNet(limits) {
 		return nil
@@ -92,7 +94,7 @@ func (daemon *Daemon) startNet(ctr *container.Container, tsk libcontainerdtypes.
 }
 
 func setHostNet(id string, pid int, limits containertypes.Resources) error {
-	dir, _, err := containerCgroupDir(id, pid, "")
+	dir, _, err := cgroupdir.Of(id, pid, "")
 	if err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func (daemon *Daemon) verifyNetApplied(ctr *container.Container, tsk libcontaine
 func setHostV1(id string, pid int, limits containertypes.Resources) error {
 	there, missing := withoutMissing(limits)
 	if c := there.NetClassID; c != nil && !hasNoClass(id, pid) {
-		dir, _, err := containerCgroupDir(id, pid, "net_cls")
+		dir, _, err := cgroupdir.Of(id, pid, "net_cls")
 		if err != nil {
 			return err
 		}
@@ -132,7 +134,7 @@ func setHostV1(id string, pid int, limits containertypes.Resources) error {
 		}
 	}
 	if len(there.NetPriorities) != 0 {
-		dir, v2, err := containerCgroupDir(id, pid, "net_prio")
+		dir, v2, err := cgroupdir.Of(id, pid, "net_prio")
 		if err == nil && v2 {
 			err = errors.New("the container has no net_prio cgroup")
 		}
@@ -155,7 +157,7 @@ func setHostV1(id string, pid int, limits containertypes.Resources) error {
 // names. Class 0 is what there is without a hierarchy.
 func verifyHostNet(id string, pid int, r containertypes.Resources) error {
 	if c := r.NetClassID; c != nil && (*c != 0 || !hasNoClass(id, pid)) {
-		dir, v2, err := containerCgroupDir(id, pid, "net_cls")
+		dir, v2, err := cgroupdir.Of(id, pid, "net_cls")
 		if err == nil && v2 {
 			err = errors.New("the container has no net_cls cgroup")
 		}
@@ -192,8 +194,8 @@ func hasNoClass(id string, pid int) bool {
 	if needHierarchy("net_cls", true) != nil {
 		return true
 	}
-	_, _, err := containerCgroupDir(id, pid, "net_cls")
-	return errors.Is(err, errNoOwnCgroup)
+	_, _, err := cgroupdir.Of(id, pid, "net_cls")
+	return errors.Is(err, cgroupdir.ErrNone)
 }
 
 // hostPriorities returns what net_prio.ifpriomap of a container has but 0.
@@ -201,8 +203,8 @@ func hostPriorities(id string, pid int) (map[string]uint32, error) {
 	if needHierarchy("net_prio", true) != nil {
 		return nil, nil
 	}
-	dir, v2, err := containerCgroupDir(id, pid, "net_prio")
-	if errors.Is(err, errNoOwnCgroup) {
+	dir, v2, err := cgroupdir.Of(id, pid, "net_prio")
+	if errors.Is(err, cgroupdir.ErrNone) {
 		return nil, nil
 	}
 	if err != nil || v2 {
@@ -236,7 +238,7 @@ func (daemon *Daemon) verifyHost(id string, pid int, limits containertypes.Resou
 		}
 		return missing
 	}
-	dir, _, err := containerCgroupDir(id, pid, "")
+	dir, _, err := cgroupdir.Of(id, pid, "")
 	if err != nil {
 		return err
 	}
@@ -249,7 +251,7 @@ func (daemon *Daemon) verifyHost(id string, pid int, limits containertypes.Resou
 
 // lookAtHost puts back what another program took off a container in the host's network.
 func (daemon *Daemon) lookAtHost(ctr *container.Container) {
-	defer lockUpdates(ctr.ID)()
+	defer daemon.lockUpdates(ctr.ID)()
 	ctr.Lock()
 	limits, mode, running, pid := netLimits(ctr.HostConfig.Resources), ctr.HostConfig.NetworkMode, ctr.State.Running, ctr.State.Pid
 	ctr.Unlock()
@@ -259,7 +261,7 @@ func (daemon *Daemon) lookAtHost(ctr *container.Container) {
 	err := daemon.verifyHost(ctr.ID, pid, limits)
 	daemon.noteNet(ctr, lostOn{container: ctr.ID, network: "host"}, limits, err)
 	if err != nil && !isMissing(err) {
-		daemon.applyNet(ctr)
+		netKind{daemon}.reapply(ctr)
 	}
 }
 
@@ -320,7 +322,7 @@ func (daemon *Daemon) shownHost(ctr *container.Container, limits containertypes.
 		e.Priorities = there.NetPriorities
 		return []containertypes.NetLimitEndpoint{e}
 	}
-	if dir, v2, err := containerCgroupDir(ctr.ID, pid, "net_cls"); err == nil && !v2 {
+	if dir, v2, err := cgroupdir.Of(ctr.ID, pid, "net_cls"); err == nil && !v2 {
 		if b, err := os.ReadFile(filepath.Join(dir, "net_cls.classid")); err == nil {
 			class, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
 			e.ClassID = uint32(class)

@@ -12,14 +12,15 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/containers"
-	coci "github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/log"
 	containertypes "github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/network"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 	"github.com/docker/docker/libnetwork"
@@ -41,32 +42,70 @@ import (
 
 // netState is dockerd's own of network limits.
 type netState struct {
+	prober  netlimit.Prober
 	limiter *netlimit.Limiter // nil if dockerd is rootless or has no networks
 	stop    chan struct{}
 }
 
-var netProber netlimit.Prober
+// netKind has the limits of networks. dockerd enforces them itself, in package netlimit,
+// but for class and priority in the host's network on cgroup v1.
+type netKind struct{ *Daemon }
 
-// verifyNet refuses network limits that this host cannot enforce, or not for
-// the network that the container is created with.
-func verifyNet(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
+func (netKind) name() string { return "net" }
+
+func (daemon netKind) admit(daemonCfg *configStore, hostConfig *containertypes.HostConfig, sysInfo *sysinfo.SysInfo, update bool) error {
 	limits := netLimits(hostConfig.Resources)
-	flags := limitFlags(limits)
-	if flags == "" || update {
-		// What an update comes to depends on the container: see checkNetUpdate.
+	if !namesNet(limits) || update {
+		// What an update comes to depends on the container: see admitUpdate.
 		return nil
 	}
-	if err := canEnforceNet(daemonCfg, hostConfig.NetworkMode, limits, sysInfo.CgroupUnified); err != nil {
-		return &errNotJustNow{fmt.Errorf("%s cannot be enforced: %w", flags, err)}
+	if err := daemon.canEnforceNet(daemonCfg, hostConfig.NetworkMode, limits, sysInfo.CgroupUnified); err != nil {
+		return &errNotJustNow{refusal(netFields, limits, err)}
 	}
 	return nil
 }
 
-func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limits containertypes.Resources, cgroupV2 bool) error {
+// admitNew sees all networks of a new container, where the HostConfig names one.
+func (daemon netKind) admitNew(_ *configStore, config *containertypes.Config, hostConfig *containertypes.HostConfig, networking *networktypes.NetworkingConfig) error {
+	if err := verifyHasNetwork(config, hostConfig); err != nil {
+		return err
+	}
+	limits := netLimits(hostConfig.Resources)
+	if !namesNet(limits) {
+		return nil
+	}
+	var networks []string
+	if mode := hostConfig.NetworkMode; isDefaultBridge(mode) {
+		networks = []string{network.DefaultNetwork}
+	} else if mode.IsUserDefined() {
+		networks = []string{mode.NetworkName()}
+	}
+	if networking != nil {
+		networks = slices.AppendSeq(networks, maps.Keys(networking.EndpointsConfig))
+	}
+	return refusal(netFields, limits, daemon.checkNetworks(networks, limits))
+}
+
+// checkNetRates refuses a rate that is too low for the frames of a bridge network, by
+// the options that it was made with and dockerd's --mtu.
+func checkNetRates(options map[string]string, mtu int, limits containertypes.Resources) error {
+	if own, err := strconv.Atoi(options[netlabel.DriverMTU]); err == nil && own > 0 {
+		mtu = own
+	}
+	least := netlimit.MinRate(max(mtu, 0))
+	for _, rate := range []*int64{limits.NetEgressRate, limits.NetIngressRate} {
+		if rate != nil && *rate < least {
+			return fmt.Errorf("with an MTU of %d the least rate is %d bits per second", mtu, least)
+		}
+	}
+	return nil
+}
+
+func (daemon *Daemon) canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limits containertypes.Resources, cgroupV2 bool) error {
 	if daemonCfg.IsRootless() {
 		return errors.New("a rootless daemon has no rights on the host's interfaces and cgroups; run dockerd as root")
 	}
-	rates := limits.NetEgressRate != nil || limits.NetIngressRate != nil
+	rates, packets := ratesFields.Named(limits), packetsFields.Named(limits)
 	classes := limits.NetClassID != nil || len(limits.NetPriorities) > 0
 	switch {
 	case mode.IsNone():
@@ -75,7 +114,7 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 		return fmt.Errorf("the container uses the network of another one (--network=%s); limit that one", mode)
 	case isDefaultBridge(mode) && daemonCfg.DisableBridge:
 		return errors.New("the container has no network: dockerd runs with --bridge=none; use a network of your own")
-	case mode.IsHost() && rates:
+	case mode.IsHost() && (rates || packets):
 		return errors.New("a container that uses the host's interfaces (--network=host) has none of its own to keep to a rate; use a bridge network")
 	}
 	if limits.NetClassID != nil && len(limits.NetPriorities) > 0 && (cgroupV2 || !mode.IsHost()) {
@@ -90,9 +129,12 @@ func canEnforceNet(daemonCfg *configStore, mode containertypes.NetworkMode, limi
 			needHierarchy("net_prio", len(limits.NetPriorities) > 0),
 		)
 	}
-	abilities := netProber.Probe()
+	abilities := daemon.limits.net.prober.Probe()
 	if rates && abilities.Rates != nil {
 		return fmt.Errorf("this host cannot limit rates: %w", abilities.Rates)
+	}
+	if packets && abilities.PPS != nil {
+		return fmt.Errorf("this host cannot limit packets per second: %w", abilities.PPS)
 	}
 	if classes && abilities.Class != nil {
 		return fmt.Errorf("this host cannot classify packets: %w", abilities.Class)
@@ -105,9 +147,7 @@ func isDefaultBridge(mode containertypes.NetworkMode) bool {
 	return mode == "" || mode.IsDefault() || mode.IsBridge()
 }
 
-// checkNetUpdate refuses an update of network limits that cannot be enforced on
-// the container's networks, running or not, before anything is changed.
-func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containertypes.Resources) error {
+func (daemon netKind) admitUpdate(ctr *container.Container, update containertypes.Resources) error {
 	if !namesNet(update) {
 		return nil
 	}
@@ -135,7 +175,7 @@ func (daemon *Daemon) checkNetUpdate(ctr *container.Container, update containert
 		return errCannotUpdate(ctr.ID, errdefs.InvalidParameter(err))
 	}
 	cgroupV2 := daemon.hostInfo().CgroupUnified
-	err := canEnforceNet(daemon.config(), mode, limits, cgroupV2)
+	err := daemon.canEnforceNet(daemon.config(), mode, limits, cgroupV2)
 	if err == nil && pid != 0 && mode.IsHost() && !cgroupV2 {
 		err = needOwnCgroups(ctr.ID, pid, netLimits(update))
 	}
@@ -214,6 +254,30 @@ func canEnforceOn(network, driver string) error {
 // namesNet tells whether r has any network field set.
 func namesNet(r containertypes.Resources) bool { return netFields.Named(r) }
 
+// netRates are the fields that are rates, with their places in package netlimit.
+var netRates = []struct {
+	field   *containertypes.ResourceField
+	setting func(*netlimit.Settings) *int64
+	err     func(*netlimit.Error) error
+}{
+	{
+		containertypes.ResourceFieldNamed("NetEgressRate"),
+		func(s *netlimit.Settings) *int64 { return &s.Egress }, func(e *netlimit.Error) error { return e.Egress },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetIngressRate"),
+		func(s *netlimit.Settings) *int64 { return &s.Ingress }, func(e *netlimit.Error) error { return e.Ingress },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetEgressPPS"),
+		func(s *netlimit.Settings) *int64 { return &s.EgressPPS }, func(e *netlimit.Error) error { return e.EgressPPS },
+	},
+	{
+		containertypes.ResourceFieldNamed("NetIngressPPS"),
+		func(s *netlimit.Settings) *int64 { return &s.IngressPPS }, func(e *netlimit.Error) error { return e.IngressPPS },
+	},
+}
+
 func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 	limits := netLimits(r)
 	if limits.NetClassID != nil {
@@ -225,32 +289,25 @@ func netSettings(r containertypes.Resources) (s netlimit.Settings) {
 			s.Priorities[p.Interface] = p.Priority
 		}
 	}
-	if limits.NetEgressRate != nil {
-		s.Egress = *limits.NetEgressRate
-	}
-	if limits.NetIngressRate != nil {
-		s.Ingress = *limits.NetIngressRate
+	for _, rate := range netRates {
+		if n, ok := rate.field.Number(&limits); ok {
+			*rate.setting(&s) = n
+		}
 	}
 	return s
 }
 
-// withNet gives the runtime the class and the priorities of a container in the
-// host's network on cgroup v1. It checks once more, as withGPU does.
-func withNet(daemon *Daemon, daemonCfg *configStore, c *container.Container) coci.SpecOpts {
-	return func(_ context.Context, _ coci.Client, _ *containers.Container, s *coci.Spec) error {
-		sysInfo := daemon.hostInfo()
-		if err := verifyNet(daemonCfg, c.HostConfig, sysInfo, false); err != nil {
-			return err
-		}
-		if err := verifyHasNetwork(c.Config, c.HostConfig); err != nil {
-			return err
-		}
-		if c.HostConfig.NetworkMode.IsHost() && !sysInfo.CgroupUnified {
-			limits, _ := withoutMissing(netLimits(c.HostConfig.Resources))
-			s.Linux.Resources.Network = specNetwork(limits, nil)
-		}
-		return nil
+// spec gives the runtime the class and the priorities of a container in the host's
+// network on cgroup v1.
+func (daemon netKind) spec(_ *configStore, c *container.Container, s *specs.Spec) error {
+	if err := verifyHasNetwork(c.Config, c.HostConfig); err != nil {
+		return err
 	}
+	if c.HostConfig.NetworkMode.IsHost() && !daemon.hostInfo().CgroupUnified {
+		limits, _ := withoutMissing(netLimits(c.HostConfig.Resources))
+		s.Linux.Resources.Network = specNetwork(limits, nil)
+	}
+	return nil
 }
 
 // specNetwork spells class and priorities for the runtime, nil if there are
@@ -289,6 +346,14 @@ func withoutMissing(limits containertypes.Resources) (containertypes.Resources, 
 	return limits, &netlimit.Error{Class: &netlimit.MissingError{Interfaces: missing}}
 }
 
+func (daemon netKind) warnings(ctr *container.Container) []string {
+	return append(netWarnings(ctr.HostConfig.Resources), daemon.forwardWarnings(ctr.HostConfig)...)
+}
+
+func (netKind) updateWarnings(_ *container.Container, change containertypes.Resources) []string {
+	return netWarnings(change)
+}
+
 // netWarnings says what is in force only later.
 func netWarnings(limits containertypes.Resources) (warnings []string) {
 	if _, err := withoutMissing(limits); err != nil {
@@ -299,13 +364,13 @@ func netWarnings(limits containertypes.Resources) (warnings []string) {
 
 // forwardWarnings says what a class means for a container that is told to forward
 // what others send.
-func forwardWarnings(hostConfig *containertypes.HostConfig) (warnings []string) {
+func (daemon *Daemon) forwardWarnings(hostConfig *containertypes.HostConfig) (warnings []string) {
 	limits := netLimits(hostConfig.Resources)
 	if hostConfig.NetworkMode.IsHost() || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
 		return nil
 	}
 	refused := `is refused with ICMP "administratively prohibited"`
-	if netProber.Probe().WithoutNft() {
+	if daemon.limits.net.prober.Probe().WithoutNft() {
 		refused = "is dropped without an answer (the kernel has no nf_tables)"
 	}
 	for _, name := range slices.Sorted(maps.Keys(hostConfig.Sysctls)) {
@@ -343,7 +408,7 @@ func (daemon *Daemon) beginEndpoints(ctx context.Context, ctr *container.Contain
 			return fmt.Errorf("%s: %w", errSetupNetworking, &errNotJustNow{err})
 		}
 		for _, e := range limits.begun {
-			daemon.noteNet(ctr, e.on, netLimits(ctr.HostConfig.Resources), daemon.net.limiter.Lost(e.on.endpoint))
+			daemon.noteNet(ctr, e.on, netLimits(ctr.HostConfig.Resources), daemon.limits.net.limiter.Lost(e.on.endpoint))
 		}
 		return nil
 	}
@@ -353,7 +418,7 @@ func (daemon *Daemon) beginEndpoints(ctx context.Context, ctr *container.Contain
 // program goes without: a container that runs is not in it yet, and one that is
 // being started waits for what [Daemon.beginEndpoints] returned.
 func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) error {
-	limiter := daemon.net.limiter
+	limiter := daemon.limits.net.limiter
 	limits := netLimits(ctr.HostConfig.Resources)
 	flags := limitFlags(limits)
 	if limiter == nil {
@@ -397,7 +462,7 @@ func (daemon *Daemon) limitEndpoint(ctx context.Context, ctr *container.Containe
 // is called when ports may have been published, by whichever endpoint.
 func (daemon *Daemon) limitPorts(ctr *container.Container) {
 	limits := netLimits(ctr.HostConfig.Resources)
-	if daemon.net.limiter == nil || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
+	if daemon.limits.net.limiter == nil || limits.NetClassID == nil && len(limits.NetPriorities) == 0 {
 		return
 	}
 	eps, err := daemon.bridgeEndpoints(ctr)
@@ -405,7 +470,7 @@ func (daemon *Daemon) limitPorts(ctr *container.Container) {
 		return
 	}
 	for _, ep := range eps {
-		err := daemon.net.limiter.SetPorts(ep.ID(), proxiedPorts(ep))
+		err := daemon.limits.net.limiter.SetPorts(ep.ID(), proxiedPorts(ep))
 		if err != nil {
 			daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, err)
 		}
@@ -433,14 +498,14 @@ func proxiedPorts(ep *libnetwork.Endpoint) (ports []netlimit.Port) {
 var errNoLimiter = errors.New("dockerd could not reach the kernel's network tables when it started; restart it")
 
 func (daemon *Daemon) setEndpoint(ctr *container.Container, ep *libnetwork.Endpoint, s netlimit.Settings) error {
-	if daemon.net.limiter == nil {
+	if daemon.limits.net.limiter == nil {
 		return errNoLimiter
 	}
 	n, err := daemon.netController.NetworkByName(ep.Network())
 	if err != nil {
 		return err
 	}
-	return daemon.net.limiter.Set(daemon.limitedEndpoint(ctr, n, ep), s)
+	return daemon.limits.net.limiter.Set(daemon.limitedEndpoint(ctr, n, ep), s)
 }
 
 func (daemon *Daemon) limitedEndpoint(ctr *container.Container, n *libnetwork.Network, ep *libnetwork.Endpoint) netlimit.Endpoint {
@@ -491,11 +556,17 @@ func (daemon *Daemon) bridgeEndpoints(ctr *container.Container) ([]*libnetwork.E
 	return eps, nil
 }
 
-// updateNet applies the network limits that update names to a running
-// container, or puts them into what the runtime is going to be sent. It comes
-// before the runtime, which is more likely to refuse.
-//
-// If an update is rolled back (isBack), an endpoint that fails keeps neither the others
+// update applies the network limits that change names to a running container, or puts
+// them into what the runtime is going to be sent. It comes before the runtime, which
+// is more likely to refuse.
+func (daemon netKind) update(ctr *container.Container, tsk libcontainerdtypes.Task, r *libcontainerdtypes.Resources, change, _ containertypes.Resources, isBack bool) (func() error, error) {
+	if err := daemon.updateNet(ctr, tsk, change, r, isBack); err != nil {
+		return nothingToVerify, err
+	}
+	return func() error { return daemon.verifyNetApplied(ctr, tsk, change) }, nil
+}
+
+// updateNet: if an update is rolled back (isBack), an endpoint that fails keeps neither the others
 // nor the roll-back from being done: it is noted, and tried again for itself.
 func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes.Task, update containertypes.Resources, resources *libcontainerdtypes.Resources, isBack bool) error {
 	if !namesNet(update) {
@@ -553,7 +624,7 @@ func (daemon *Daemon) updateNet(ctr *container.Container, tsk libcontainerdtypes
 		if refusal != nil && !isBack {
 			return fmt.Errorf("network %s: %w", ep.Network(), refusal)
 		}
-		daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, errors.Join(err, daemon.net.limiter.Lost(ep.ID())))
+		daemon.noteNet(ctr, lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}, limits, errors.Join(err, daemon.limits.net.limiter.Lost(ep.ID())))
 	}
 	return nil
 }
@@ -566,11 +637,10 @@ func netRefusal(update containertypes.Resources, err error) error {
 		return err
 	}
 	var named containertypes.Resources
-	if parts.Ingress != nil {
-		named.NetIngressRate = update.NetIngressRate
-	}
-	if parts.Egress != nil {
-		named.NetEgressRate = update.NetEgressRate
+	for _, rate := range netRates {
+		if rate.err(parts) != nil {
+			rate.field.Copy(&named, &update)
+		}
 	}
 	if parts.Class != nil {
 		named.NetClassID, named.NetPriorities = update.NetClassID, update.NetPriorities
@@ -584,11 +654,10 @@ func netRefusal(update containertypes.Resources, err error) error {
 	return err
 }
 
-// restoreNet is called when dockerd has started and knows its networks again.
-// It puts the limits of containers that went on running to what is on disk,
-// which may differ after a crash in the middle of an update, and removes what
-// containers left behind that did not.
-func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
+// restore puts the limits of containers that went on running to what is on disk, which
+// may differ after a crash in the middle of an update, and removes what containers left
+// behind that did not.
+func (daemon netKind) restore(containers map[string]*container.Container) {
 	if daemon.config().IsRootless() {
 		return
 	}
@@ -597,12 +666,12 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 		log.G(context.TODO()).WithError(err).Error("network limits cannot be enforced")
 		for _, c := range containers {
 			if namesNet(netLimits(c.HostConfig.Resources)) {
-				daemon.applyNet(c) // shows them as not in force
+				daemon.reapply(c) // shows them as not in force
 			}
 		}
 		return
 	}
-	daemon.net = netState{limiter: limiter, stop: make(chan struct{})}
+	daemon.limits.net.limiter, daemon.limits.net.stop = limiter, make(chan struct{})
 	var live []netlimit.Limited
 	for _, c := range containers {
 		c.Lock()
@@ -614,7 +683,7 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 		eps, err := daemon.bridgeEndpoints(c)
 		if mode.IsHost() || err != nil {
 			if namesNet(limits) {
-				daemon.applyNet(c)
+				daemon.reapply(c)
 			}
 			continue
 		}
@@ -631,7 +700,7 @@ func (daemon *Daemon) restoreNet(containers map[string]*container.Container) {
 	if err := limiter.Run(daemon.netChanged, daemon.interfacesSeen); err != nil {
 		log.G(context.TODO()).WithError(err).Error("what other programs do to network limits will not be seen")
 	}
-	go daemon.watchHost(daemon.net.stop)
+	go daemon.watchHost(daemon.limits.net.stop)
 }
 
 // netOwner tells the dockerds of one network namespace apart.
@@ -642,15 +711,15 @@ func (daemon *Daemon) netOwner() string {
 
 // stopNet is called when dockerd has let go of its containers.
 func (daemon *Daemon) stopNet() {
-	if daemon.net.limiter != nil {
-		close(daemon.net.stop)
-		daemon.net.limiter.Close()
+	if daemon.limits.net.limiter != nil {
+		close(daemon.limits.net.stop)
+		daemon.limits.net.limiter.Close()
 	}
 }
 
 // netLimitEndpoints is for inspect: what the kernel has.
 func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []containertypes.NetLimitEndpoint) {
-	if daemon.net.limiter == nil || daemon.netController == nil || !ctr.State.Running || limitFlags(netLimits(ctr.HostConfig.Resources)) == "" {
+	if daemon.limits.net.limiter == nil || daemon.netController == nil || !ctr.State.Running || limitFlags(netLimits(ctr.HostConfig.Resources)) == "" {
 		return nil
 	}
 	if ctr.HostConfig.NetworkMode.IsHost() {
@@ -665,12 +734,12 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 		if err != nil {
 			continue
 		}
-		s, err := daemon.net.limiter.Show(daemon.limitedEndpoint(ctr, n, ep))
+		s, err := daemon.limits.net.limiter.Show(daemon.limitedEndpoint(ctr, n, ep))
 		if err != nil {
 			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Warn("network limits could not be read")
 			continue
 		}
-		e := containertypes.NetLimitEndpoint{Network: ep.Network(), Interface: s.Interface, EgressRate: s.Egress, IngressRate: s.Ingress, ClassID: s.Class}
+		e := containertypes.NetLimitEndpoint{Network: ep.Network(), Interface: s.Interface, EgressRate: s.Egress, IngressRate: s.Ingress, EgressPPS: s.EgressPPS, IngressPPS: s.IngressPPS, ClassID: s.Class}
 		for _, name := range slices.Sorted(maps.Keys(s.Priorities)) {
 			e.Priorities = append(e.Priorities, containertypes.NetPriority{Interface: name, Priority: s.Priorities[name]})
 		}
@@ -679,21 +748,21 @@ func (daemon *Daemon) netLimitEndpoints(ctr *container.Container) (shown []conta
 	return shown
 }
 
-// netResourceLimits tells by what class and rate are enforced, on the networks
-// of this host that can do it at all.
-func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
+// mechanisms are those of the networks of this host that can do it at all.
+func (daemon netKind) mechanisms() []system.ResourceLimits {
+	class, rate, packets := system.ResourceLimits{Feature: "net-class"}, system.ResourceLimits{Feature: "net-rate"}, system.ResourceLimits{Feature: "net-pps"}
 	cfg, unified := daemon.config(), daemon.hostInfo().CgroupUnified
 	id, bits := uint32(1), int64(1)
-	obstacle := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
-		return canEnforceNet(cfg, mode, limits, unified)
+	unsupported := func(mode containertypes.NetworkMode, limits containertypes.Resources) error {
+		return daemon.canEnforceNet(cfg, mode, limits, unified)
 	}
 	byClass := containertypes.Resources{NetClassID: &id}
 	var backends []string
-	onBridge, onHost := obstacle("bridge", byClass), obstacle("host", byClass)
+	onBridge, onHost := unsupported("bridge", byClass), unsupported("host", byClass)
 	if onBridge == nil {
-		backend := netProber.Probe().Backend
-		if daemon.net.limiter != nil {
-			backend = daemon.net.limiter.Backend()
+		backend := daemon.limits.net.prober.Probe().Backend
+		if daemon.limits.net.limiter != nil {
+			backend = daemon.limits.net.limiter.Backend()
 		}
 		backends = append(backends, backend+" (bridge networks)")
 	}
@@ -708,10 +777,15 @@ func (daemon *Daemon) netResourceLimits() (class, rate system.ResourceLimits) {
 	if class.Backend == "" {
 		class.Reason = fmt.Sprintf("bridge networks: %v; host network: %v", onBridge, onHost)
 	}
-	if err := obstacle("bridge", containertypes.Resources{NetEgressRate: &bits}); err != nil {
+	if err := unsupported("bridge", containertypes.Resources{NetEgressRate: &bits}); err != nil {
 		rate.Reason = err.Error()
 	} else {
 		rate.Backend = "queueing disciplines (bridge networks)"
 	}
-	return class, rate
+	if err := unsupported("bridge", containertypes.Resources{NetEgressPPS: &bits}); err != nil {
+		packets.Reason = err.Error()
+	} else {
+		packets.Backend = "nftables (bridge networks)"
+	}
+	return []system.ResourceLimits{class, rate, packets}
 }

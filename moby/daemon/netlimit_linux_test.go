@@ -31,6 +31,7 @@ func TestVerifyNet(t *testing.T) {
 		{name: "none", mode: "none", r: containertypes.Resources{NetClassID: &class}, err: "--net-classid=10:1 cannot be enforced: the container has no network"},
 		{name: "container", mode: "container:x", r: containertypes.Resources{NetIngressRate: &rate}, err: "--net-ingress-rate=8000000 cannot be enforced: the container uses the network of another one (--network=container:x)"},
 		{name: "rate of the host", mode: "host", r: containertypes.Resources{NetEgressRate: &rate}, err: "use a bridge network"},
+		{name: "packets of the host", mode: "host", r: containertypes.Resources{NetEgressPPS: &rate}, err: "--net-egress-pps=8000000 cannot be enforced: a container that uses the host's interfaces"},
 		{name: "host v2", mode: "host", v2: true, r: containertypes.Resources{NetClassID: &class}},
 		{name: "both, host v2", mode: "host", v2: true, r: containertypes.Resources{NetClassID: &class, NetPriorities: lo}, err: "use one of them"},
 		{name: "both, bridge", mode: "bridge", r: containertypes.Resources{NetClassID: &class, NetPriorities: lo}, err: "use one of them"},
@@ -45,14 +46,14 @@ func TestVerifyNet(t *testing.T) {
 				tc.edit(&cfg.Config)
 			}
 			hostConfig := &containertypes.HostConfig{NetworkMode: tc.mode, Resources: tc.r}
-			err := verifyNet(cfg, hostConfig, &sysinfo.SysInfo{CgroupUnified: tc.v2}, false)
+			err := netKind{&Daemon{}}.admit(cfg, hostConfig, &sysinfo.SysInfo{CgroupUnified: tc.v2}, false)
 			if tc.err == "" {
 				assert.NilError(t, err)
 			} else {
 				assert.ErrorContains(t, err, tc.err)
 			}
 			// The container says, not the request.
-			assert.NilError(t, verifyNet(cfg, hostConfig, &sysinfo.SysInfo{}, true))
+			assert.NilError(t, netKind{&Daemon{}}.admit(cfg, hostConfig, &sysinfo.SysInfo{}, true))
 		})
 	}
 }

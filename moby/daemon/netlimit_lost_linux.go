@@ -14,8 +14,6 @@ import (
 
 // A network limit that is not in force: see limit_lost.go.
 
-func init() { reapplyKinds["net"] = (*Daemon).applyNet }
-
 // noteNet remembers what came of an attempt to put limits in force. limits is
 // what netLimits returns.
 func (daemon *Daemon) noteNet(ctr *container.Container, on lostOn, limits containertypes.Resources, err error) {
@@ -32,27 +30,23 @@ func lostReasons(limits containertypes.Resources, err error) map[string]string {
 	if err == nil {
 		return reasons
 	}
-	parts := &netlimit.Error{Ingress: err, Egress: err, Class: err}
+	parts := &netlimit.Error{Ingress: err, Egress: err, IngressPPS: err, EgressPPS: err, Class: err}
 	errors.As(err, &parts)
-	for field, lost := range map[string]struct {
-		asked bool
-		err   error
-	}{
-		"NetIngressRate": {limits.NetIngressRate != nil, parts.Ingress},
-		"NetEgressRate":  {limits.NetEgressRate != nil, parts.Egress},
-		"NetClassID":     {limits.NetClassID != nil, parts.Class},
-		"NetPriorities":  {len(limits.NetPriorities) > 0, parts.Class},
-	} {
-		if lost.asked && lost.err != nil {
-			reasons[field] = lost.err.Error()
+	note := func(field string, asked bool, err error) {
+		if asked && err != nil {
+			reasons[field] = err.Error()
 		}
 	}
+	for _, rate := range netRates {
+		note(rate.field.Name, rate.field.Named(&limits), rate.err(parts))
+	}
+	note("NetClassID", limits.NetClassID != nil, parts.Class)
+	note("NetPriorities", len(limits.NetPriorities) > 0, parts.Class)
 	return reasons
 }
 
-// applyNet puts all network limits of a container in force that dockerd itself
-// enforces, if it runs, and returns where it tried to.
-func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
+// reapply is about limits that dockerd itself enforces.
+func (daemon netKind) reapply(ctr *container.Container) map[lostOn]bool {
 	// All the time, or it may end meanwhile and leave the limits of an endpoint
 	// that is no more.
 	ctr.Lock()
@@ -80,7 +74,7 @@ func (daemon *Daemon) applyNet(ctr *container.Container) map[lostOn]bool {
 		for _, ep := range eps {
 			err := daemon.setEndpoint(ctr, ep, netSettings(limits))
 			if err == nil {
-				err = daemon.net.limiter.Lost(ep.ID())
+				err = daemon.limits.net.limiter.Lost(ep.ID())
 			}
 			note(ep.ID(), ep.Network(), err)
 		}
@@ -114,7 +108,7 @@ func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 			if list := byEndpoint[ep.ID()]; list != nil {
 				// What was told by several at a time may have come in another order.
 				on := lostOn{container: ctr.ID, endpoint: ep.ID(), network: ep.Network()}
-				daemon.noteNet(ctr, on, limitsOf(list[len(list)-1].Settings), daemon.net.limiter.Lost(ep.ID()))
+				daemon.noteNet(ctr, on, limitsOf(list[len(list)-1].Settings), daemon.limits.net.limiter.Lost(ep.ID()))
 			}
 		}
 	}
@@ -122,11 +116,10 @@ func (daemon *Daemon) netChanged(changes []netlimit.Change) {
 
 // limitsOf are the fields of HostConfig that settings come from.
 func limitsOf(s netlimit.Settings) (r containertypes.Resources) {
-	if s.Egress != 0 {
-		r.NetEgressRate = &s.Egress
-	}
-	if s.Ingress != 0 {
-		r.NetIngressRate = &s.Ingress
+	for _, rate := range netRates {
+		if n := *rate.setting(&s); n != 0 {
+			rate.field.SetNumber(&r, n)
+		}
 	}
 	if s.Class != 0 {
 		r.NetClassID = &s.Class
@@ -146,8 +139,8 @@ func (daemon *Daemon) interfacesSeen(names map[string]bool) {
 			continue
 		}
 		go func() {
-			defer lockUpdates(ctr.ID)()
-			daemon.applyNet(ctr)
+			defer daemon.lockUpdates(ctr.ID)()
+			netKind{daemon}.reapply(ctr)
 		}()
 	}
 }

@@ -18,14 +18,12 @@ import (
 )
 
 func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
-	old := retryLostAfter
-	t.Cleanup(func() { retryLostAfter = old })
-	retryLostAfter = time.Hour
 	ctr := container.NewBaseContainer("lostnet", t.TempDir())
 	ctr.Name = "/web"
 	ctr.Config = &containertypes.Config{}
 	ctr.HostConfig = &containertypes.HostConfig{NetworkMode: "host"}
 	daemon := &Daemon{EventsService: events.New(), containers: container.NewMemoryStore()}
+	daemon.limits.lost.retryAfter = time.Hour
 	daemon.containers.Add(ctr.ID, ctr)
 	_, seen, cancel := daemon.EventsService.Subscribe()
 	defer cancel()
@@ -64,36 +62,37 @@ func TestLostNetLimitsAreShownUntilTheyHold(t *testing.T) {
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	wantEvents("limit_lost NetClassID host no rule")
 	daemon.retryLost(ctr.ID)
-	assert.Check(t, is.Len(lostOf(ctr.ID), 0))
+	assert.Check(t, is.Len(daemon.lostOf(ctr.ID), 0))
 	wantEvents()
 
 	// By itself, too, and by the next update.
-	retryLostAfter = time.Millisecond
+	daemon.limits.lost.retryAfter = time.Millisecond
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		if len(lostOf(ctr.ID)) > 0 {
+		if len(daemon.lostOf(ctr.ID)) > 0 {
 			return poll.Continue("still lost")
 		}
 		return poll.Success()
 	})
-	retryLostAfter = time.Hour
+	daemon.limits.lost.retryAfter = time.Hour
 	daemon.noteNet(ctr, on, limits, onlyClass)
 	_, err := daemon.transact(ctr.ID, 0, func(*container.Container) (containertypes.Resources, resourceSet, error) {
 		return containertypes.Resources{}, resourceSet{}, errors.New("refused")
 	})
 	assert.Check(t, err != nil)
-	assert.Check(t, is.Len(lostOf(ctr.ID), 0))
+	assert.Check(t, is.Len(daemon.lostOf(ctr.ID), 0))
 }
 
 func TestConnectWaitsForTheEndOfAnUpdate(t *testing.T) {
-	unlock := lockNetUpdates("connect")
+	daemon := &Daemon{}
+	unlock := daemon.lockNetUpdates("connect")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		// It ends by a panic: there is no network in this daemon.
 		defer func() { _ = recover() }()
 		ctr := container.NewBaseContainer("connect", t.TempDir())
-		_ = (&Daemon{}).ConnectToNetwork(t.Context(), ctr, "n1", nil)
+		_ = daemon.ConnectToNetwork(t.Context(), ctr, "n1", nil)
 	}()
 	select {
 	case <-done:

@@ -14,20 +14,14 @@ import (
 // resourceLimits lists the kinds of limits that this daemon knows beyond
 // upstream's, and whether the host can enforce them now with the default
 // runtime.
-func (daemon *Daemon) resourceLimits() []system.ResourceLimits {
-	kind := func(feature string, r system.ResourceLimits) system.ResourceLimits {
-		r.Feature, r.Fields = feature, containertypes.ResourceFieldsOf(feature).Names()
-		return r
+func (daemon *Daemon) resourceLimits() (all []system.ResourceLimits) {
+	for _, kind := range daemon.limitKinds() {
+		for _, row := range kind.mechanisms() {
+			row.Fields = containertypes.ResourceFieldsOf(row.Feature).Names()
+			all = append(all, row)
+		}
 	}
-	memory, priority := daemon.gpuResourceLimits()
-	class, rate := daemon.netResourceLimits()
-	return []system.ResourceLimits{
-		kind("gpu-memory", memory),
-		kind("gpu-priority", priority),
-		kind("blkio-limit", daemon.blkioResourceLimits()),
-		kind("net-class", class),
-		kind("net-rate", rate),
-	}
+	return all
 }
 
 // ResourceFeatures names the kinds of limits that this host can enforce now

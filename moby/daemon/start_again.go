@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -23,29 +24,24 @@ type errNotJustNow struct{ error }
 func (e *errNotJustNow) Unwrap() error { return e.error }
 
 // The first attempt comes after a second, each further one after twice as long.
-var (
+const (
 	startAgainFirst = time.Second
 	startAgainLast  = 5 * time.Minute
 )
 
 // startingAgain has the containers that are tried again.
-var startingAgain = struct {
+type startingAgain struct {
 	sync.Mutex
 	attempts map[string]*attempts
-}{attempts: map[string]*attempts{}}
+
+	// Of tests, unset for startAgainFirst and containerStart.
+	first time.Duration
+	start func(context.Context, *container.Container) error
+}
 
 type attempts struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed after the last one
-}
-
-// startOnce is a variable for tests.
-var startOnce func(context.Context, *Daemon, *container.Container) error
-
-func init() { // a start can come to be tried again
-	startOnce = func(ctx context.Context, daemon *Daemon, ctr *container.Container) error {
-		return daemon.containerStart(ctx, daemon.config(), ctr, "", "", true)
-	}
 }
 
 // startAgain is called with what became of a start that no client asked for.
@@ -54,21 +50,32 @@ func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	startingAgain.Lock()
-	defer startingAgain.Unlock()
-	if _, ok := startingAgain.attempts[ctr.ID]; ok {
+	again := &daemon.limits.again
+	again.Lock()
+	defer again.Unlock()
+	if _, ok := again.attempts[ctr.ID]; ok {
 		cancel()
 		return
 	}
 	a := &attempts{cancel: cancel, done: make(chan struct{})}
-	startingAgain.attempts[ctr.ID] = a
+	if again.attempts == nil {
+		again.attempts = map[string]*attempts{}
+	}
+	again.attempts[ctr.ID] = a
+	start := again.start
+	if start == nil {
+		start = func(ctx context.Context, ctr *container.Container) error {
+			return daemon.containerStart(ctx, daemon.config(), ctr, "", "", true)
+		}
+	}
+	first := cmp.Or(again.first, startAgainFirst)
 	go func() {
 		defer func() {
 			cancel()
-			startingAgain.Lock()
-			defer startingAgain.Unlock()
-			if startingAgain.attempts[ctr.ID] == a {
-				delete(startingAgain.attempts, ctr.ID)
+			again.Lock()
+			defer again.Unlock()
+			if again.attempts[ctr.ID] == a {
+				delete(again.attempts, ctr.ID)
 			}
 			close(a.done)
 		}()
@@ -78,7 +85,7 @@ func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
 		case <-daemon.startupDone:
 		}
 		logger := log.G(ctx).WithField("container", ctr.ID)
-		for delay := startAgainFirst; ; delay = min(2*delay, startAgainLast) {
+		for delay := first; ; delay = min(2*delay, startAgainLast) {
 			logger.WithError(err).Warnf("the container is down until a limit can be put in force; trying again in %s", delay)
 			select {
 			case <-ctx.Done():
@@ -88,7 +95,7 @@ func (daemon *Daemon) startAgain(ctr *container.Container, err error) {
 			if ctx.Err() != nil || !daemon.shouldRun(ctr) {
 				return
 			}
-			err = startOnce(context.WithoutCancel(ctx), daemon, ctr)
+			err = start(context.WithoutCancel(ctx), ctr)
 			if err == nil {
 				logger.Info("the container runs again")
 				return
@@ -115,10 +122,11 @@ func (daemon *Daemon) shouldRun(ctr *container.Container) bool {
 // stopWhileDown is `docker stop` of a container that did not run: it ends the
 // attempts. It tells whether that was all; the last one may have succeeded.
 func (daemon *Daemon) stopWhileDown(ctr *container.Container) bool {
-	startingAgain.Lock()
-	a := startingAgain.attempts[ctr.ID]
-	delete(startingAgain.attempts, ctr.ID)
-	startingAgain.Unlock()
+	again := &daemon.limits.again
+	again.Lock()
+	a := again.attempts[ctr.ID]
+	delete(again.attempts, ctr.ID)
+	again.Unlock()
 	if a == nil {
 		return false
 	}

@@ -34,23 +34,22 @@ func TestStartAgain(t *testing.T) {
 		{name: "stopped while it starts", first: notNow, answers: []error{notNow, nil}, policy: "always", stop: 2, want: 2, runs: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			oldFirst, oldStart := startAgainFirst, startOnce
-			defer func() { startAgainFirst, startOnce = oldFirst, oldStart }()
-			startAgainFirst = time.Millisecond
 			replica, err := container.NewViewDB()
 			assert.NilError(t, err)
 			daemon := &Daemon{containers: container.NewMemoryStore(), containersReplica: replica, startupDone: make(chan struct{})}
 			close(daemon.startupDone)
+			again := &daemon.limits.again
+			again.first = time.Millisecond
 			ctr := container.NewBaseContainer("startagain", t.TempDir())
 			ctr.Config = &containertypes.Config{}
 			ctr.HostConfig = &containertypes.HostConfig{RestartPolicy: containertypes.RestartPolicy{Name: tc.policy}}
 			daemon.containers.Add(ctr.ID, ctr)
 			n := 0
 			stopped := make(chan bool, 1)
-			startOnce = func(_ context.Context, _ *Daemon, c *container.Container) error {
+			again.start = func(_ context.Context, c *container.Container) error {
 				if n++; n == tc.stop {
 					go func() { stopped <- daemon.stopWhileDown(c) }()
-					assert.Check(t, gone(c.ID))
+					assert.Check(t, gone(again, c.ID))
 				}
 				err := tc.answers[min(n, len(tc.answers))-1]
 				if err == nil {
@@ -61,14 +60,14 @@ func TestStartAgain(t *testing.T) {
 				return err
 			}
 			daemon.startAgain(ctr, tc.first)
-			startingAgain.Lock()
-			a := startingAgain.attempts[ctr.ID]
-			startingAgain.Unlock()
+			again.Lock()
+			a := again.attempts[ctr.ID]
+			again.Unlock()
 			if a != nil {
 				daemon.startAgain(ctr, tc.first) // once is enough
 				<-a.done
 			}
-			assert.Check(t, gone(ctr.ID))
+			assert.Check(t, gone(again, ctr.ID))
 			assert.Check(t, is.Equal(n, tc.want))
 			assert.Check(t, is.Equal(ctr.Running, tc.runs))
 			if tc.stop != 0 {
@@ -81,11 +80,11 @@ func TestStartAgain(t *testing.T) {
 }
 
 // gone waits until nobody tries a container again.
-func gone(id string) bool {
+func gone(again *startingAgain, id string) bool {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		startingAgain.Lock()
-		_, ok := startingAgain.attempts[id]
-		startingAgain.Unlock()
+		again.Lock()
+		_, ok := again.attempts[id]
+		again.Unlock()
 		if !ok {
 			return true
 		}

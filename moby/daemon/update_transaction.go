@@ -21,14 +21,8 @@ import (
 	"github.com/docker/docker/container"
 	"github.com/docker/docker/errdefs"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
-	"github.com/moby/locker"
 	"github.com/moby/sys/atomicwriter"
 )
-
-// updateLocks holds a lock for each container that is being updated. Upstream
-// calls the runtime outside the container's lock, so of two updates one could
-// win on disk and the other in the kernel.
-var updateLocks = locker.New()
 
 // resourceSet is what an update changes as a whole.
 type resourceSet struct {
@@ -100,7 +94,7 @@ func (daemon *Daemon) ContainerUpdateWith(name string, update *containertypes.Ho
 	version, err := daemon.transact(name, opts.Version, func(ctr *container.Container) (containertypes.Resources, resourceSet, error) {
 		change, target, err := daemon.plan(ctr, update, opts.Replace)
 		if err == nil {
-			err = daemon.checkUpdate(ctr, update, change)
+			err = daemon.checkUpdate(ctr, change)
 		}
 		return change, target, err
 	})
@@ -121,7 +115,7 @@ func (daemon *Daemon) updateAllOrNothing(name string, update *containertypes.Hos
 	_, err := daemon.transact(name, 0, func(ctr *container.Container) (containertypes.Resources, resourceSet, error) {
 		change, target, err := daemon.plan(ctr, update, nil)
 		if err == nil {
-			err = daemon.checkUpdate(ctr, update, change)
+			err = daemon.checkUpdate(ctr, change)
 		}
 		return change, target, err
 	})
@@ -198,54 +192,9 @@ func mergeUpdate(old, update *containertypes.HostConfig) (*container.Container, 
 	return merged, merged.UpdateContainer(update)
 }
 
-// checkUpdate refuses what cannot be enforced before anything is changed. change
-// is what is sent to the runtime.
-func (daemon *Daemon) checkUpdate(ctr *container.Container, update *containertypes.HostConfig, change containertypes.Resources) error {
-	if err := daemon.checkGPUUpdate(ctr, update); err != nil {
-		return err
-	}
-	return daemon.checkNetUpdate(ctr, change)
-}
-
-// lockUpdates keeps updates of a container away until unlock is called.
-func lockUpdates(containerID string) (unlock func()) {
-	updateLocks.Lock(containerID)
-	return func() { _ = updateLocks.Unlock(containerID) }
-}
-
 func hasEnded(ctx context.Context, tsk libcontainerdtypes.Task) bool {
 	status, err := tsk.Status(ctx)
 	return cerrdefs.IsNotFound(err) || err == nil && status.Status == containerd.Stopped
-}
-
-// applyUpdate hands an update to the runtime; full is all that the container
-// has with it, and isBack says that it undoes another one. The runtime's
-// yes is not believed: what the kernel shows is compared with what was asked.
-func (daemon *Daemon) applyUpdate(ctx context.Context, ctr *container.Container, tsk libcontainerdtypes.Task, update, full containertypes.Resources, isBack bool) error {
-	r, err := containerdResources(update)
-	if err != nil {
-		return err
-	}
-	verifyBlkio, err := daemon.blkioUpdate(ctr, int(tsk.Pid()), r, update, full, isBack)
-	if err != nil {
-		return err
-	}
-	if err := daemon.updateNet(ctr, tsk, update, r, isBack); err != nil {
-		return err
-	}
-	if isBack {
-		checkBeforeLowering(ctr, int(tsk.Pid()), r)
-	}
-	if err := daemon.sendUpdate(ctx, ctr, tsk, r); err != nil {
-		return err
-	}
-	if err := daemon.verifyNetApplied(ctr, tsk, update); err != nil {
-		return err
-	}
-	if err := verifyGPUApplied(ctr.ID, int(tsk.Pid()), update); err != nil {
-		return err
-	}
-	return verifyBlkio()
 }
 
 // transact changes a container to what plan says, whole or not at all, if it has the
@@ -255,7 +204,7 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 	if err != nil {
 		return 0, err
 	}
-	defer lockUpdates(ctr.ID)()
+	defer daemon.lockUpdates(ctr.ID)()
 	defer func() {
 		// A runtime that has just not answered is asked again later.
 		if !cerrdefs.IsDeadlineExceeded(retErr) {
@@ -281,7 +230,7 @@ func (daemon *Daemon) transact(name string, version uint64, plan func(*container
 		return 0, err
 	}
 	if namesNet(change) {
-		defer lockNetUpdates(ctr.ID)()
+		defer daemon.lockNetUpdates(ctr.ID)()
 	}
 	if ctr.IsRunning() {
 		daemon.expectUpdate(ctr)
@@ -332,7 +281,6 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 		return err
 	}
 	ctr.Lock()
-	old := ctr.HostConfig.Resources
 	err := daemon.storeResources(ctr, target)
 	isRestarting := ctr.Restarting
 	tsk, taskErr := ctr.GetRunningTask()
@@ -341,29 +289,12 @@ func (daemon *Daemon) commit(ctr *container.Container, change containertypes.Res
 		return errCannotUpdate(ctr.ID, errdefs.System(err))
 	}
 	if taskErr == nil && !isRestarting {
-		change = daemon.withoutController(change, old, target.Resources)
 		if err := daemon.applyUpdate(context.TODO(), ctr, tsk, change, target.Resources, false); err != nil {
 			return errCannotUpdate(ctr.ID, errdefs.System(err))
 		}
 	}
 	ctr.UpdateMonitor(target.RestartPolicy)
 	return nil
-}
-
-// withoutController leaves out what is nothing to take off: on a host without the
-// controller, from a container that has no such limit in any of the sets. The runtime
-// would stumble over the missing controller.
-func (daemon *Daemon) withoutController(change containertypes.Resources, sets ...containertypes.Resources) containertypes.Resources {
-	limited := slices.ContainsFunc(sets, func(r containertypes.Resources) bool { return namesGPU(gpuLimits(r)) })
-	if sysInfo := daemon.hostInfo(); !limited {
-		if !sysInfo.GPUMemory {
-			change.GPUMemory = nil
-		}
-		if !sysInfo.GPUPriority {
-			change.GPUPriority = nil
-		}
-	}
-	return change
 }
 
 // recoverUpdate settles the update that the container's journal tells of, if there
@@ -413,15 +344,14 @@ func (daemon *Daemon) recoverUpdate(ctr *container.Container, alive bool) (stuck
 	return stuck, nil
 }
 
-func init() {
-	reapplyKinds["update"] = func(daemon *Daemon, ctr *container.Container) map[lostOn]bool {
-		if _, err := daemon.recoverUpdate(ctr, true); err != nil {
-			log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("a previous update could not be rolled back yet")
-		} else if journal, err := readJournal(ctr); err == nil && journal == nil {
-			daemon.noteHolds(ctr, lostUpdate(ctr))
-		}
-		return map[lostOn]bool{lostUpdate(ctr): true}
+// reapplyUpdate tries once more to roll back what a journal tells of.
+func (daemon *Daemon) reapplyUpdate(ctr *container.Container) map[lostOn]bool {
+	if _, err := daemon.recoverUpdate(ctr, true); err != nil {
+		log.G(context.TODO()).WithError(err).WithField("container", ctr.ID).Error("a previous update could not be rolled back yet")
+	} else if journal, err := readJournal(ctr); err == nil && journal == nil {
+		daemon.noteHolds(ctr, lostUpdate(ctr))
 	}
+	return map[lostOn]bool{lostUpdate(ctr): true}
 }
 
 func lostUpdate(ctr *container.Container) lostOn { return lostOn{container: ctr.ID, kind: "update"} }
@@ -451,7 +381,7 @@ func (daemon *Daemon) settle(ctr *container.Container, journal updateJournal, al
 	// A start waits for the container's lock: the next one has what is stored. If
 	// the task has ended there is no cgroup to put anything into.
 	try := func(named containertypes.Resources, set resourceSet) error {
-		change := daemon.withoutController(daemon.assigning(named, set.Resources), old.Resources, target.Resources)
+		change := daemon.assigning(named, set.Resources)
 		err := daemon.belowUse(ctr, int(tsk.Pid()), change)
 		if err == nil {
 			err = daemon.applyUpdate(context.TODO(), ctr, tsk, change, set.Resources, true)
@@ -536,7 +466,7 @@ func (daemon *Daemon) finish(ctr *container.Container, stuck containertypes.Reso
 
 // reasonsOf is what was said of the fields that stuck names.
 func (daemon *Daemon) reasonsOf(ctr *container.Container, stuck containertypes.Resources) map[string]string {
-	reasons := lostOf(ctr.ID)[lostUpdate(ctr)]
+	reasons := daemon.lostOf(ctr.ID)[lostUpdate(ctr)]
 	still := map[string]string{}
 	for name, reason := range reasons {
 		if namesResource(stuck, name) {

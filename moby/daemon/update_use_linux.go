@@ -11,6 +11,7 @@ import (
 
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/container"
+	"github.com/docker/docker/daemon/cgroupdir"
 	libcontainerdtypes "github.com/docker/docker/libcontainerd/types"
 )
 
@@ -38,7 +39,7 @@ func checkBeforeLowering(ctr *container.Container, pid int, r *libcontainerdtype
 	if r.Memory == nil || r.Memory.Limit == nil {
 		return
 	}
-	if dir, v2, err := containerCgroupDir(ctr.ID, pid, "memory"); err == nil && v2 {
+	if dir, v2, err := cgroupdir.Of(ctr.ID, pid, "memory"); err == nil && v2 {
 		check := lowers(dir, *r.Memory.Limit, "memory.max")
 		r.Memory.CheckBeforeUpdate = &check
 	}
@@ -46,7 +47,7 @@ func checkBeforeLowering(ctr *container.Container, pid int, r *libcontainerdtype
 
 // lowersBelowUse takes names of files on cgroup v1 and v2.
 func lowersBelowUse(id string, pid int, controller string, limit int64, limitFile, useFile [2]string) error {
-	dir, v2, err := containerCgroupDir(id, pid, controller)
+	dir, v2, err := cgroupdir.Of(id, pid, controller)
 	if err != nil {
 		return nil // The write will tell.
 	}

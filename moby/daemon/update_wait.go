@@ -12,15 +12,8 @@ import (
 	"github.com/docker/docker/container"
 )
 
-// An update can take as long as [updateDeadline]. Only other updates of the same
+// An update can take as long as [updatepool.Deadline]. Only other updates of the same
 // container wait for it.
-
-// lockNetUpdates keeps apart what makes an endpoint of a container and updates of
-// its network limits: an endpoint made in the middle of one that then fails would
-// keep what is rolled back. It is taken after the container's update lock.
-func lockNetUpdates(containerID string) (unlock func()) {
-	return lockUpdates("network of " + containerID)
-}
 
 // restoreUpdateWait is how long dockerd's start waits for one container whose
 // interrupted update is rolled back; it takes milliseconds.
@@ -35,7 +28,7 @@ func (daemon *Daemon) restoreUpdate(ctr *container.Container, alive bool) {
 		return
 	}
 	settled := make(chan struct{})
-	unlock := lockUpdates(ctr.ID)
+	unlock := daemon.lockUpdates(ctr.ID)
 	go func() {
 		defer unlock()
 		defer close(settled)

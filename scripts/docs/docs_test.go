@@ -20,24 +20,33 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// The flags of the table of limits, and what is no limit.
-var flagLine = regexp.MustCompile(`Flag: "([a-z-]+)", Kind:|flags\.Var\(&o\.[a-zA-Z]+, "([a-z-]+)"`)
+// A row of the table of limits that has a kind.
+var limitRow = regexp.MustCompile(`(?s)Flag: "([a-z-]+)", Kind: .*?Help: +"([^"]*)"`)
 
-// A flag that is added must be described, one that goes must go there too.
-func TestEveryFlagIsInCLI(t *testing.T) {
-	flags := flagLine.FindAllStringSubmatch(read(t, "moby/api/types/container/resource_table.go")+read(t, "cli/cli/command/container/limits.go"), -1)
-	assert.Assert(t, len(flags) >= 11, "only %d flags found", len(flags))
-	known := map[string]bool{}
+// The page's table of flags is made of the table of limits: UPDATE=1 writes it.
+func TestFlagsOfCLI(t *testing.T) {
+	const begin, end = "<!-- flags: made by UPDATE=1 go test ./scripts/docs -->\n", "\nA flag that is not given"
+	rows := limitRow.FindAllStringSubmatch(read(t, "moby/api/types/container/resource_table.go"), -1)
+	assert.Assert(t, len(rows) >= 12, "only %d flags found", len(rows))
+	table := "\n| flag | what it does |\n|---|---|\n"
+	for _, r := range rows {
+		table += "| `--" + r[1] + "` | " + r[2] + " |\n"
+	}
+	file := regexp.MustCompile(`flags\.Var\(&o\.file, "([a-z-]+)", "([^"]*)"`).FindStringSubmatch(read(t, "cli/cli/command/container/limits.go"))
+	assert.Assert(t, file != nil)
+	table += "| `--" + file[1] + "` | " + file[2] + " |\n"
+
 	page := read(t, "docs/cli.md")
-	table := page[:strings.Index(page, "\n## ")]
-	for _, f := range flags {
-		name := f[1] + f[2]
-		known[name] = true
-		assert.Assert(t, strings.Contains(table, "`--"+name+"`"), "docs/cli.md does not describe --%s", name)
+	before, rest, ok := strings.Cut(page, begin)
+	assert.Assert(t, ok)
+	_, after, ok := strings.Cut(rest, end)
+	assert.Assert(t, ok)
+	want := before + begin + table + end + after
+	if os.Getenv("UPDATE") != "" {
+		assert.NilError(t, os.WriteFile("../../docs/cli.md", []byte(want), 0o644))
+		return
 	}
-	for _, f := range regexp.MustCompile("`--([a-z-]+)`").FindAllStringSubmatch(table, -1) {
-		assert.Assert(t, known[f[1]], "docs/cli.md describes --%s, which the table of limits does not have", f[1])
-	}
+	assert.Equal(t, page, want)
 }
 
 // Each session of the page was printed by the script, and each of the script's
@@ -69,5 +78,14 @@ func TestLinks(t *testing.T) {
 			_, err := os.Stat(filepath.Join(filepath.Dir(page), m[1]))
 			assert.NilError(t, err, "%s: %s", page, m[1])
 		}
+	}
+}
+
+// The README's table is written by hand, as it says what a limit means in the kernel;
+// it leaves none out.
+func TestREADMEHasEachLimit(t *testing.T) {
+	page := read(t, "README.md")
+	for _, r := range limitRow.FindAllStringSubmatch(read(t, "moby/api/types/container/resource_table.go"), -1) {
+		assert.Check(t, strings.Contains(page, "`--"+r[1]+"`"), "README.md does not name --%s", r[1])
 	}
 }

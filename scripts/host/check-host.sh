@@ -263,6 +263,8 @@ fi
 rates="--net-egress-rate, --net-ingress-rate"
 if all NET_SCHED NET_SCH_TBF IFB NF_TABLES NF_TABLES_NETDEV NFT_FWD_NETDEV ||
 	{ ! all NF_TABLES && all NET_SCHED NET_SCH_TBF IFB NET_SCH_INGRESS NET_CLS_BPF NET_CLS_U32 NET_ACT_MIRRED; }; then works "$rates"; else fails "$rates" "$missing"; fi
+pps="--net-egress-pps, --net-ingress-pps"
+if all NF_TABLES NF_TABLES_NETDEV NETFILTER_EGRESS NFT_LIMIT; then works "$pps"; else fails "$pps" "$missing"; fi
 class="--net-classid, --net-prio on bridge networks"
 if all NF_TABLES NF_TABLES_INET NF_TABLES_BRIDGE NF_TABLES_NETDEV NFT_REJECT_NETDEV ||
 	{ ! all NF_TABLES && all NET_SCH_INGRESS NET_CLS_BPF IP_NF_MANGLE NETFILTER_XT_TARGET_CLASSIFY; }; then works "$class"; else fails "$class" "$missing"; fi

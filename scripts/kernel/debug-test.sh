@@ -3,7 +3,7 @@
 # Run the selftest in a kernel that checks itself (gpu-debug.config) and fail on
 # the first thing that kernel complains about. Four boots: cgroup v2 and v1 with
 # fault injection and the random test, then cgroup_disable=gpu and
-# cgroup_no_v1=gpu. The result goes into docs/quality.md.
+# cgroup_no_v1=gpu. The result goes into docs/results/kernel-debug.md.
 #
 # Environment: OPERATIONS of the random test (default 10000), KERNEL (a bzImage
 # to take instead of building one; the docs are left alone then).
@@ -103,18 +103,14 @@ result="passed"
 [ ${#failed[@]} -eq 0 ] || result="FAILED: $(printf '%s; ' "${failed[@]}")"
 if [ -z "${KERNEL:-}" ]; then
 	{
-		sed '/^<!-- debug-test -->/,$d' docs/quality.md
-		echo "<!-- debug-test -->"
-		echo
+		sed '/^Last run/,$d' docs/results/kernel-debug.md
 		echo "Last run of \`make kernel-debug-test\`: $(date -u +%F), $result, $((SECONDS - began)) s under emulation, commit $(git rev-parse --short HEAD)."
 		echo
 		echo "| boot | selftest | |"
 		echo "|---|---|---|"
 		printf '%s\n' "${lines[@]}"
-		# Chapters that follow.
-		awk '/^<!-- debug-test -->/ { on = 1 } on && /^#/ { rest = 1; print "" } rest' docs/quality.md | cat -s
-	} > $out/quality.md
-	cp $out/quality.md docs/quality.md
+	} > $out/result.md
+	cp $out/result.md docs/results/kernel-debug.md
 fi
 echo "kernel-debug-test: $result"
 [ ${#failed[@]} -eq 0 ]

@@ -196,7 +196,7 @@ func (f figure) verdict(m measured) string {
 const head = `# Performance
 
 Written by ` + "`make bench`" + ` from [what was measured](performance/results.json); do not edit. ` + "`make bench PARTS=\"run net\"`" + ` measures some figures
-anew (` + "`scripts/bench.sh`" + ` names the parts), the others stay with their date. In each picture a dot is one value, the bar reaches from
+anew (` + "`scripts/performance/bench.sh`" + ` names the parts), the others stay with their date. In each picture a dot is one value, the bar reaches from
 quartile to quartile, the line in it is the median. A ratio is taken turn by turn and then its median.
 
 `

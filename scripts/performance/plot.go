@@ -14,7 +14,7 @@ import (
 // Sizes of a picture, in the units of its viewBox.
 const (
 	width     = 860
-	labels    = 260 // room for the names
+	labels    = 300 // room for the names
 	right     = 90  // and for the medians
 	top       = 56
 	rowHeight = 34

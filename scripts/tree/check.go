@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -288,6 +291,45 @@ func (p *project) checkSkips() error {
 	return errors.Join(errs...)
 }
 
+// leaves are packages of ours in the trees that import nothing of their own tree, nor of
+// another leaf. Their tests link in a second, and they are the same for the next train,
+// whose import paths are others.
+var leaves = []string{
+	"moby/daemon/blkiodisk",
+	"moby/daemon/cgroupdir",
+	"moby/daemon/gpudevice",
+	"moby/daemon/updatepool",
+	"moby/libnetwork/netlimit",
+}
+
+// trees are the import paths of the trees that packages of ours are in.
+var trees = []string{"github.com/docker/docker", "github.com/docker/cli", "github.com/moby/moby", "github.com/opencontainers/runc"}
+
+func (p *project) checkLeaves() error {
+	var errs []error
+	for _, leaf := range leaves {
+		files, err := filepath.Glob(filepath.Join(p.root, filepath.FromSlash(leaf), "*.go"))
+		if err == nil && len(files) == 0 {
+			err = fmt.Errorf("%s: no package is there", leaf)
+		}
+		errs = append(errs, err)
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			for _, i := range f.Imports {
+				path, _ := strconv.Unquote(i.Path.Value)
+				if slices.ContainsFunc(trees, func(tree string) bool { return path == tree || strings.HasPrefix(path, tree+"/") }) {
+					errs = append(errs, fmt.Errorf("%s/%s imports %s, and must import nothing of its tree", leaf, filepath.Base(name), path))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // checkShell runs shellcheck over each shell script of ours.
 func (p *project) checkShell() error {
 	var scripts []string
@@ -340,6 +382,7 @@ func (p *project) checkAll(out io.Writer) error {
 	c.proof("gofmt", p.checkGofmt())
 	c.proof("SPDX line in each source of ours", p.checkLicense())
 	c.proof("no test under integration/ skips but through package place or require", p.checkSkips())
+	c.proof("packages that must import nothing of their tree do not", p.checkLeaves())
 	_, err := p.run("go", "vet", "./...")
 	if err == nil {
 		_, err = p.run("go", "vet", "-tags=pins", "./scripts/pins")

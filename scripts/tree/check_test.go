@@ -29,6 +29,23 @@ func TestCheckSkips(t *testing.T) {
 	}
 }
 
+func TestCheckLeaves(t *testing.T) {
+	p := &project{root: t.TempDir()}
+	put := func(name, text string) {
+		t.Helper()
+		file := filepath.Join(p.root, name)
+		assert.NilError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		assert.NilError(t, os.WriteFile(file, []byte(text), 0o644))
+	}
+	assert.ErrorContains(t, p.checkLeaves(), leaves[0]+": no package is there")
+	for _, leaf := range leaves {
+		put(leaf+"/a.go", "package a\n\nimport _ \"github.com/docker/go-units\"\n")
+	}
+	assert.NilError(t, p.checkLeaves())
+	put(leaves[1]+"/a_test.go", "package a\n\nimport (\n\t\"os\"\n\t\"github.com/docker/docker/errdefs\"\n)\n")
+	assert.ErrorContains(t, p.checkLeaves(), leaves[1]+"/a_test.go imports github.com/docker/docker/errdefs")
+}
+
 func TestCheckShell(t *testing.T) {
 	p := &project{root: t.TempDir()}
 	assert.NilError(t, p.checkShell())

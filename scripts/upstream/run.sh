@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Compares upstream's tests in our trees (default: all) with the baselines of
-# the stock trees, and notes the result in docs/quality.md.
+# the stock trees, and notes the result in docs/results/upstream.md.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 go build -o .build/bin/upstream ./scripts/upstream || exit 1
@@ -14,8 +14,9 @@ for t in "${trees[@]}"; do
 	line=$(head -n 1 <<< "$out")
 	[ -n "$line" ] || continue
 	row="| $t | $(date -u +%F) | $(git rev-parse --short HEAD) | ${line#*: } |"
-	grep -v "^| $t | 20" docs/quality.md | sed "/^<!-- upstream-tests -->/{n;n;n;a\\
+	file=docs/results/upstream.md
+	grep -v "^| $t | 20" $file | sed "/^|---/a\\
 $row
-}" > .build/quality.md && cp .build/quality.md docs/quality.md
+" > .build/upstream.md && cp .build/upstream.md $file
 done
 exit $code

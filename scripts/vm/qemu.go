@@ -156,7 +156,10 @@ func bootID() string {
 func (m *machine) args(accel string) []string {
 	cpu := "host"
 	if accel == tcg {
-		accel, cpu = "tcg,thread=multi", "max"
+		// All processors in one thread of the host, so that the code made for one needs
+		// no atomic instructions and nobody spins for a lock: a quarter less work for a
+		// docker run than with a thread each.
+		accel, cpu = "tcg,thread=single", "max"
 	}
 	return []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",

@@ -356,6 +356,9 @@ func treeKind(kind string) bool {
 
 func (i *iptables) missing(is, should *tables, e *endpoint) func(string) error {
 	return func(kind string) error {
+		if kind == fromPPS || kind == toPPS {
+			return errNoPPS
+		}
 		if !treeKind(kind) {
 			return nil
 		}
@@ -367,6 +370,8 @@ func (i *iptables) missing(is, should *tables, e *endpoint) func(string) error {
 		return nil
 	}
 }
+
+var errNoPPS = errors.New("a kernel without nf_tables has nothing that counts packets of one interface")
 
 // change is one transaction for each family.
 func (i *iptables) change(is, should *tables) (*tables, error) {

@@ -351,7 +351,7 @@ func (l *Limiter) apply(e *endpoint) *Error {
 	if tablesErr != nil {
 		if e.IsZero() {
 			// What should be gone is not: all of it may be in force.
-			return &Error{Egress: tablesErr, Class: tablesErr}
+			return &Error{Egress: tablesErr, EgressPPS: tablesErr, IngressPPS: tablesErr, Class: tablesErr}
 		}
 	} else if end != nil {
 		if err := l.removeOldFilters(end, ifb); err != nil && lost.Egress == nil && e.Egress != 0 {
@@ -373,10 +373,22 @@ func (l *Limiter) apply(e *endpoint) *Error {
 		if class || seen != nil && seen.Class != nil {
 			lost.Class = fmt.Errorf("classifying what goes out: %w", tablesErr)
 		}
+		var have hook
+		if l.is != nil {
+			have = l.is.hooks[e.ID]
+		}
+		if have.fromPPS != e.EgressPPS {
+			lost.EgressPPS = fmt.Errorf("limiting the packets that go out: %w", tablesErr)
+		}
+		if have.toPPS != e.IngressPPS {
+			lost.IngressPPS = fmt.Errorf("limiting the packets that come in: %w", tablesErr)
+		}
 	}
 	if seen != nil {
 		lost.Ingress = errOr(lost.Ingress, seen.Ingress)
 		lost.Egress = errOr(lost.Egress, seen.Egress)
+		lost.IngressPPS = errOr(lost.IngressPPS, seen.IngressPPS)
+		lost.EgressPPS = errOr(lost.EgressPPS, seen.EgressPPS)
 		lost.Class = errOr(lost.Class, seen.Class)
 	}
 	if lost.err() == nil {
@@ -463,6 +475,18 @@ func (l *Limiter) check(e *endpoint, end netlink.Link) *Error {
 				lost.Egress = missing("to-ifb")
 			}
 		}
+	}
+	pps := func(way string) error {
+		if tables != nil {
+			return tables
+		}
+		return missing(way)
+	}
+	if e.EgressPPS != 0 {
+		lost.EgressPPS = pps(fromPPS)
+	}
+	if e.IngressPPS != 0 {
+		lost.IngressPPS = pps(toPPS)
 	}
 	if e.classifies() {
 		lost.Class = tables
@@ -825,6 +849,12 @@ func (l *Limiter) Show(ep Endpoint) (s Shown, _ error) {
 			if r.isOurs() {
 				s.Egress = int64(r.tbf.Rate) * 8
 			}
+		}
+	}
+	if l.filters == nil {
+		h := l.is.hooks[ep.ID]
+		if h.device == s.Interface && !h.other {
+			s.EgressPPS, s.IngressPPS = h.fromPPS, h.toPPS
 		}
 	}
 	value := func(e element) uint32 { return binary.NativeEndian.Uint32([]byte(e.value)) }

@@ -7,6 +7,7 @@
 //	to the container    tbf as root qdisc of the host's end of the veth pair
 //	from the container  redirected at the ingress of that end into an ifb of
 //	                    its own, with tbf as root qdisc
+//	packets/s           a rule of nftables at either end of these ways, before tbf
 //	class, priorities   maps of nftables, from what a packet comes from to the
 //	                    priority that it gets; see nft_linux.go
 //
@@ -33,6 +34,10 @@ type Settings struct {
 	// Egress and Ingress are bits/s as tc counts them, that is of Ethernet
 	// frames, from and to the container. 0 is no limit.
 	Egress, Ingress int64
+	// EgressPPS and IngressPPS are packets/s from and to the container, up to
+	// [MaxPPS]. 0 is no limit. What segmentation offload hands over at once is one
+	// packet. They come before the bits: what they drop uses up none of those.
+	EgressPPS, IngressPPS int64
 	// Class is the priority of all packets that leave the host for the
 	// container, which is how HTB and prio on an uplink find the class
 	// major:minor (the upper and the lower 16 bits). 0 is none.
@@ -46,7 +51,9 @@ type Settings struct {
 func (s Settings) IsZero() bool { return !s.HasRates() && !s.classifies() }
 
 // HasRates tells whether s has any rate.
-func (s Settings) HasRates() bool { return s.Egress != 0 || s.Ingress != 0 }
+func (s Settings) HasRates() bool {
+	return s.Egress != 0 || s.Ingress != 0 || s.EgressPPS != 0 || s.IngressPPS != 0
+}
 
 func (s Settings) classifies() bool { return s.Class != 0 || len(s.Priorities) != 0 }
 
@@ -88,8 +95,9 @@ type Limited struct {
 // Error tells which limits of an endpoint may not be in force, and why. Other
 // errors of this package are about all of them.
 type Error struct {
-	Ingress, Egress error // of the rates
-	Class           error // of the class, or the priorities
+	Ingress, Egress       error // of the rates
+	IngressPPS, EgressPPS error
+	Class                 error // of the class, or the priorities
 }
 
 func (e *Error) Error() string {
@@ -102,7 +110,7 @@ func (e *Error) Error() string {
 
 // Unwrap returns those of the errors that are not nil.
 func (e *Error) Unwrap() (errs []error) {
-	for _, err := range []error{e.Ingress, e.Egress, e.Class} {
+	for _, err := range []error{e.Ingress, e.Egress, e.IngressPPS, e.EgressPPS, e.Class} {
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -147,11 +155,25 @@ func about(s Settings, err error) *Error {
 	if s.Egress != 0 {
 		e.Egress = err
 	}
+	if s.IngressPPS != 0 {
+		e.IngressPPS = err
+	}
+	if s.EgressPPS != 0 {
+		e.EgressPPS = err
+	}
 	if s.classifies() {
 		e.Class = err
 	}
 	return &e
 }
+
+// MaxPPS is the highest rate in packets/s. The kernel counts a packet as a whole number
+// of nanoseconds: up to here it keeps a rate within one per cent.
+const MaxPPS = 10_000_000
+
+// burstPPS is how many packets the bucket of a rate holds: those of 20 ms, as packets
+// come in bunches, but 5 at least.
+func burstPPS(rate int64) uint32 { return uint32(max(rate/50, 5)) }
 
 // shape is the configuration of one tbf, all in bytes.
 type shape struct {

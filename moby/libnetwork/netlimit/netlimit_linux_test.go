@@ -227,6 +227,93 @@ func TestRatesHoldAndCanBeChangedLive(t *testing.T) {
 	assert.Equal(t, e.state(t), before)
 }
 
+// delHook is another program that removes a chain of ep1.
+func delHook(conn *nftables.Conn, prefix string) error {
+	conn.DelChain(&nftables.Chain{Name: prefix + "ep1", Table: &nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev}})
+	return conn.Flush()
+}
+
+// packets sends small UDP packets one way, as fast as it can for a time, and returns
+// how many came, and how long the sender had to wait for a processor: beyond what a
+// bucket that fills in a time saves up.
+func (e *testEnd) packets(t *testing.T, fromContainer bool, d, bucket time.Duration) (came int, lost time.Duration) {
+	t.Helper()
+	from, to, addr := e.host, e.ctr, ctrAddr
+	if fromContainer {
+		from, to, addr = e.ctr, e.host, hostAddr
+	}
+	l, err := listenUDP(t, to, addr+":9")
+	assert.NilError(t, err)
+	defer l.Close()
+	raw, err := l.(*net.UDPConn).SyscallConn()
+	assert.NilError(t, err)
+	assert.NilError(t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) }))
+	assert.NilError(t, err)
+	var c net.Conn
+	inNS(t, from, func() (err error) { c, err = net.Dial("udp4", addr+":9"); return err })
+	defer c.Close()
+	done := make(chan int)
+	go func() {
+		n, buf := 0, make([]byte, 100)
+		for {
+			if _, _, err := l.ReadFrom(buf); err != nil {
+				done <- n
+				return
+			}
+			n++
+		}
+	}()
+	last := time.Now()
+	for end := last.Add(d); last.Before(end); {
+		_, _ = c.Write(make([]byte, 22)) // A frame of 64 bytes. What is dropped at the egress is an error here.
+		now := time.Now()
+		lost += max(now.Sub(last)-bucket, 0)
+		last = now
+	}
+	assert.NilError(t, l.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	return <-done, lost
+}
+
+// Each way has its rate, from its start on and after each change, beside a rate of bits
+// that does not bind, and is free again without.
+func TestPacketsPerSecond(t *testing.T) {
+	e := newTestEnd(t, "ep1")
+	before := e.state(t)
+	ep := Endpoint{ID: "ep1"}
+	for _, s := range []Settings{
+		{EgressPPS: 500, IngressPPS: 1000},
+		{EgressPPS: 2000, IngressPPS: 100},
+		{EgressPPS: 2000, IngressPPS: 2000, Egress: 800e6, Ingress: 800e6},
+		{EgressPPS: 1},
+	} {
+		assert.NilError(t, e.l.Set(ep, s))
+		for _, out := range []bool{true, false} {
+			rate := s.IngressPPS
+			if out {
+				rate = s.EgressPPS
+			}
+			if rate == 0 {
+				came, _ := e.packets(t, out, time.Second, time.Second)
+				assert.Check(t, came > 1000, "%+v, out %t: %d", s, out, came)
+				continue
+			}
+			burst := int(burstPPS(rate))
+			came, lost := e.packets(t, out, time.Second, time.Duration(burst)*time.Second/time.Duration(rate))
+			t.Logf("%+v, out %t: %d, without a processor for %s", s, out, came, lost)
+			most := float64(rate)*1.01 + float64(burst) + 1
+			least := float64(rate)*0.9*(1-lost.Seconds()) - float64(burst)
+			assert.Check(t, float64(came) <= most && float64(came) >= least, "%+v, out %t: %d, want %.0f to %.0f", s, out, came, least, most)
+		}
+	}
+	// A rate of bits that is less than the packets that may pass.
+	assert.NilError(t, e.l.Set(ep, Settings{EgressPPS: 100_000, Egress: 8e5}))
+	came, _ := e.packets(t, true, time.Second, time.Second)
+	assert.Check(t, came > 100 && came < 5000, "%d", came) // 1,562 frames of 64 bytes a second, and a full queue
+
+	assert.NilError(t, e.l.Set(ep, Settings{}))
+	assert.Equal(t, e.state(t), before)
+}
+
 func TestOneDirectionAlone(t *testing.T) {
 	e := newTestEnd(t, "ep1")
 	ep := Endpoint{ID: "ep1"}
@@ -240,7 +327,7 @@ func TestOneDirectionAlone(t *testing.T) {
 
 var (
 	ep1 = Endpoint{ID: "ep1", Addrs: []netip.Addr{netip.MustParseAddr(ctrAddr), netip.MustParseAddr("fd00::2")}}
-	all = Settings{Egress: 8e6, Ingress: 16e6, Class: 0x100001}
+	all = Settings{Egress: 8e6, Ingress: 16e6, EgressPPS: 1000, IngressPPS: 2000, Class: 0x100001}
 )
 
 // An endpoint has all it needs, another does not touch it, and what nobody needs
@@ -256,7 +343,7 @@ func TestTablesHoldWhatIsNeeded(t *testing.T) {
 	for _, want := range []string{
 		" class4 c0000202 = 01001000 of ep1", " class6 fd000000000000000000000000000002 = 01001000 of ep1",
 		" port-class 060000001f900000 = 01001000 of ep1", " port-class4 c00002011100000000350000 = 01001000 of ep1",
-		" bridged-class ", " source4 ", " source6 ", " to-ifb ", "hook ep1 {device:veth0123456 sources:true redirect:true}",
+		" bridged-class ", " source4 ", " source6 ", " to-ifb ", "hook ep1 {device:veth0123456 fromPPS:1000 sources:true redirect:true toPPS:2000 other:false}",
 		` chain postrouting "class4" "class6"`,
 	} {
 		assert.Check(t, is.Contains(one, want))
@@ -327,6 +414,7 @@ func TestWhatGoesComesBack(t *testing.T) {
 		{name: "alias", quiet: true, do: func() error { return e.nlh.LinkSetAlias(e.end, "") }},
 		{name: "alternative name", quiet: true, do: func() error { return e.nlh.LinkDelAltName(e.end, altName(endpointAlias+"ep1")) }},
 		{name: "ruleset", lost: "has lost", do: func() error { conn.FlushRuleset(); return conn.Flush() }},
+		{name: "packets in", lost: "has lost the chain", do: func() error { return delHook(conn, outPrefix) }},
 		{name: "element", lost: "has lost an element of class4", do: func() error {
 			n := nft{nftConn: &nftConn{conn: conn}, owner: "test"}
 			assert.NilError(t, conn.SetDeleteElements(n.set(kindOf("class4")), []nftables.SetElement{{Key: ep1.Addrs[0].AsSlice()}}))
@@ -336,10 +424,7 @@ func TestWhatGoesComesBack(t *testing.T) {
 			conn.FlushTable(&nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev})
 			return conn.Flush()
 		}},
-		{name: "chain", lost: "has lost the chain", do: func() error {
-			conn.DelChain(&nftables.Chain{Name: hookPrefix + "ep1", Table: &nftables.Table{Name: tablePrefix + "test", Family: nftables.TableFamilyNetdev}})
-			return conn.Flush()
-		}},
+		{name: "chain", lost: "has lost the chain", do: func() error { return delHook(conn, hookPrefix) }},
 	} {
 		assert.NilError(t, tc.do(), tc.name)
 		if tc.quiet {
@@ -387,7 +472,7 @@ func TestForeignRootQdisc(t *testing.T) {
 	assert.Check(t, got.Class)
 	shown, err := e.l.Show(ep1)
 	assert.NilError(t, err)
-	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, Class: all.Class})
+	assert.DeepEqual(t, shown.Settings, Settings{Egress: all.Egress, EgressPPS: all.EgressPPS, IngressPPS: all.IngressPPS, Class: all.Class})
 
 	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)
@@ -407,7 +492,7 @@ func TestForeignFilters(t *testing.T) {
 	assert.NilError(t, e.nlh.FilterAdd(filter)) // takes all packets, and ends there
 	before := e.state(t)
 	assert.NilError(t, e.l.Set(ep1, all))
-	assert.Check(t, e.stream(t, true, time.Second) < 9e6)
+	assert.Check(t, e.stream(t, true, time.Second) < 40e6) // Without the limit it is hundreds.
 	assert.NilError(t, e.l.Set(ep1, Settings{}))
 	assert.Equal(t, e.state(t), before)
 }

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/log"
@@ -32,9 +33,10 @@ import (
 //	        what a proxy on the host sends, by source port, in output
 //	bridge  what a bridge passes on to another port of it, by interface;
 //	        what it hands to the host, see deliveredRules
-//	netdev  at the ingress of the host's end of an endpoint: packets with a
-//	        source that is not the endpoint's, which would have another class,
-//	        are refused; then all go to the endpoint's ifb
+//	netdev  at the ingress of the host's end of an endpoint: packets above the rate
+//	        in packets/s are dropped; those with a source that is not the
+//	        endpoint's, which would have another class, are refused; then all go to
+//	        the endpoint's ifb. At its egress: packets above the rate are dropped
 //
 // The last one comes after clsact and the ingress qdisc, so that the filters of
 // other programs there see everything, and what they accept comes here all the
@@ -43,11 +45,13 @@ import (
 // A table is named after the dockerd that it belongs to. It, and each map, chain
 // and rule in it, exists only while an endpoint needs it.
 
-// tablePrefix is followed by the owner, hookPrefix by the endpoint. All names can be
-// written in nft's language: a name that begins with a digit cannot, nor `redirect`.
+// tablePrefix is followed by the owner, hookPrefix and outPrefix by the endpoint. All
+// names can be written in nft's language: a name that begins with a digit cannot, nor
+// `redirect`.
 const (
 	tablePrefix = "docker-limits-"
-	hookPrefix  = "ep-"
+	hookPrefix  = "ep-" // at the ingress of an end
+	outPrefix   = "to-" // at its egress, the way to the container
 )
 
 // kind is what an element is keyed by and gives.
@@ -259,16 +263,28 @@ type element struct {
 	endpoint string // the comment
 }
 
-// hook is the chain at the ingress of an endpoint's end.
+// hook is the chains at an endpoint's end.
 type hook struct {
 	device   string
-	sources  bool // only those of the endpoint
-	redirect bool // to its ifb
+	fromPPS  int64 // packets/s, 0: no limit
+	sources  bool  // only those of the endpoint
+	redirect bool  // to its ifb
+	toPPS    int64
+	other    bool // something is not as one of ours
 }
 
-// rules of a hook. Their names say what the kernel does not tell of a chain: its
-// device.
-func (h hook) rules() (rules []rule) {
+// The first words of the names of rules that drop what is above a rate.
+const (
+	fromPPS = "from"
+	toPPS   = "to"
+)
+
+// in are the rules at the ingress. Their names say what the kernel does not tell of a
+// chain: its device.
+func (h hook) in() (rules []rule) {
+	if h.fromPPS != 0 {
+		rules = append(rules, dropAbove(fromPPS, h.fromPPS, h.device))
+	}
 	jump := func(chain string) {
 		rules = append(rules, rule{chain + " " + h.device, one(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain})})
 	}
@@ -279,6 +295,22 @@ func (h hook) rules() (rules []rule) {
 		jump(chainToIfb)
 	}
 	return rules
+}
+
+// out are the rules at the egress.
+func (h hook) out() (rules []rule) {
+	if h.toPPS != 0 {
+		rules = append(rules, dropAbove(toPPS, h.toPPS, h.device))
+	}
+	return rules
+}
+
+func dropAbove(way string, rate int64, device string) rule {
+	return rule{fmt.Sprintf("%s %s %d", way, device, rate), one(
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(rate), Unit: expr.LimitTimeSecond, Burst: burstPPS(rate), Over: true},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	)}
 }
 
 // tables is all of one owner: what it should be, or is.
@@ -337,7 +369,7 @@ func priority(p uint32) []byte { return binary.NativeEndian.AppendUint32(nil, p)
 // addEndpoint adds what one endpoint needs. end is the index of the host's end
 // of it, 0 if it is not known, and ifb that of its ifb, 0 if it has none.
 func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
-	h := hook{device: endName}
+	h := hook{device: endName, fromPPS: l.EgressPPS, toPPS: l.IngressPPS}
 	for _, addr := range l.Addrs {
 		addr = addr.Unmap()
 		if !l.classifies() {
@@ -385,7 +417,7 @@ func (t *tables) addEndpoint(l Limited, endName string, end, ifb int) {
 		t.add("to-ifb", index(end), index(ifb), l.ID)
 		h.redirect = true
 	}
-	if h.sources || h.redirect {
+	if h.sources || h.redirect || h.fromPPS != 0 || h.toPPS != 0 {
 		t.hooks[l.ID] = h
 	}
 }
@@ -466,6 +498,20 @@ func (n *nft) stale(*tables) bool { return false } // it is told: see watcher.nf
 func (n *nft) missing(is, should *tables, e *endpoint) func(string) error {
 	chains := is.wantedChains()
 	return func(kind string) error {
+		have, want := is.hooks[e.ID], should.hooks[e.ID]
+		lost := func() error { return fmt.Errorf("%s has lost the chain of interface %s", n, e.end.name) }
+		switch kind {
+		case fromPPS:
+			if have.other || have.device != want.device || have.fromPPS != want.fromPPS {
+				return lost()
+			}
+			return nil
+		case toPPS:
+			if have.other || have.device != want.device || have.toPPS != want.toPPS {
+				return lost()
+			}
+			return nil
+		}
 		k := kindOf(kind)
 		for key, want := range should.elements[kind] {
 			if have := is.elements[kind][key]; have != want {
@@ -476,8 +522,9 @@ func (n *nft) missing(is, should *tables, e *endpoint) func(string) error {
 				return fmt.Errorf("%s has lost rules of chain %s", n, k.chain)
 			}
 		}
-		if k.family == nftables.TableFamilyNetdev && len(should.elements[kind]) != 0 && is.hooks[e.ID] != should.hooks[e.ID] {
-			return fmt.Errorf("%s has lost the chain of interface %s", n, e.end.name)
+		if k.family == nftables.TableFamilyNetdev && len(should.elements[kind]) != 0 &&
+			(have.device != want.device || have.sources != want.sources || have.redirect != want.redirect || have.other) {
+			return lost()
 		}
 		return nil
 	}
@@ -567,11 +614,11 @@ func (n *nft) chain(name chainName) *nftables.Chain {
 // comes to us.
 const hookPriority = 100
 
-func (n *nft) hookChain(endpoint string, h hook) *nftables.Chain {
+func (n *nft) hookChain(name string, at *nftables.ChainHook, device string) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return &nftables.Chain{
-		Name: hookPrefix + endpoint, Table: n.table(nftables.TableFamilyNetdev), Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityRef(hookPriority), Policy: &accept, Device: h.device,
+		Name: name, Table: n.table(nftables.TableFamilyNetdev), Type: nftables.ChainTypeFilter,
+		Hooknum: at, Priority: nftables.ChainPriorityRef(hookPriority), Policy: &accept, Device: device,
 	}
 }
 
@@ -698,8 +745,13 @@ func (n *nft) changeFamily(family nftables.TableFamily, is, should *tables, want
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if !changed {
+	if !changed && family != nftables.TableFamilyNetdev {
 		return is, nil
+	}
+	if !changed { // Chains may have gone with their interfaces: they are not there all the same.
+		now := *is
+		now.hooks = should.hooks
+		return &now, nil
 	}
 	if err := n.conn.Flush(); err != nil {
 		n.reopen()
@@ -732,24 +784,37 @@ func (n *nft) changeFamily(family nftables.TableFamily, is, should *tables, want
 	return &now, nil
 }
 
-// changeHooks adds to the transaction what the chains of single endpoints need.
+// changeHooks adds to the transaction what the chains of single endpoints need. A chain
+// that is right is not touched: a rate's bucket would be full again.
 func (n *nft) changeHooks(is, should map[string]hook) (changed bool) {
-	for id, before := range is {
-		if h, ok := should[id]; ok && h == before {
-			continue
+	for _, way := range []struct {
+		prefix string
+		at     *nftables.ChainHook
+		rules  func(hook) []rule
+	}{{hookPrefix, nftables.ChainHookIngress, hook.in}, {outPrefix, nftables.ChainHookEgress, hook.out}} {
+		same := func(id string) bool {
+			a, b := way.rules(is[id]), way.rules(should[id])
+			return !is[id].other && slices.EqualFunc(a, b, func(a, b rule) bool { return a.name == b.name })
 		}
-		c := &nftables.Chain{Name: hookPrefix + id, Table: n.table(nftables.TableFamilyNetdev)}
-		// Up to Linux 6.15 it went with its device.
-		if _, err := n.conn.ListChain(c.Table, c.Name); err == nil {
-			n.conn.DelChain(c)
-			changed = true
+		for id := range is {
+			if same(id) {
+				continue
+			}
+			c := &nftables.Chain{Name: way.prefix + id, Table: n.table(nftables.TableFamilyNetdev)}
+			// Up to Linux 6.15 it went with its device.
+			if _, err := n.conn.ListChain(c.Table, c.Name); err == nil {
+				n.conn.DelChain(c)
+				changed = true
+			}
 		}
-	}
-	for id, h := range should {
-		if is[id] != h {
-			c := n.hookChain(id, h)
+		for id, h := range should {
+			rules := way.rules(h)
+			if len(rules) == 0 || same(id) {
+				continue
+			}
+			c := n.hookChain(way.prefix+id, way.at, h.device)
 			n.conn.AddChain(c)
-			n.addRules(c, h.rules(), false)
+			n.addRules(c, rules, false)
 			changed = true
 		}
 	}
@@ -979,6 +1044,9 @@ func (n *nft) readOnce() (*tables, error) {
 			}
 			name := chainName{family, c.Name}
 			id, isHook := strings.CutPrefix(c.Name, hookPrefix)
+			if !isHook {
+				id, isHook = strings.CutPrefix(c.Name, outPrefix)
+			}
 			isHook = isHook && family == nftables.TableFamilyNetdev && c.Hooknum != nil
 			if !isHook && !slices.ContainsFunc(kinds, func(k *kind) bool { return k.family == family && k.chain == c.Name }) {
 				is.foreign[family] = true
@@ -996,7 +1064,9 @@ func (n *nft) readOnce() (*tables, error) {
 				is.foreign[family] = is.foreign[family] || slices.ContainsFunc(rules, func(r rulePlace) bool { return r.name == "" })
 				continue
 			}
-			is.hooks[id] = hookOf(rules)
+			h := is.hooks[id]
+			h.read(rules, strings.HasPrefix(c.Name, outPrefix))
+			is.hooks[id] = h
 		}
 		sets, err := n.conn.GetSets(table)
 		if err != nil {
@@ -1021,21 +1091,34 @@ func (n *nft) readOnce() (*tables, error) {
 	return is, nil
 }
 
-// hookOf is what a hook's rules say. What they do not say makes it another one.
-func hookOf(rules []rulePlace) (h hook) {
-	for i, r := range rules {
-		if chain, device, ok := strings.Cut(r.name, " "); ok {
-			h.device = device
-			h.sources = h.sources || chain == chainSources
-			h.redirect = h.redirect || chain == chainToIfb
-		} else if i == 0 {
-			return hook{}
+// read adds what the rules of one chain say. What they do not say makes it another one.
+func (h *hook) read(rules []rulePlace, out bool) {
+	for _, r := range rules {
+		words := strings.Split(r.name, " ")
+		if len(words) < 2 {
+			continue // somebody else's, behind ours
+		}
+		h.device = words[1]
+		var rate int64
+		if len(words) == 3 {
+			rate, _ = strconv.ParseInt(words[2], 10, 64)
+		}
+		switch words[0] {
+		case fromPPS:
+			h.fromPPS = rate
+		case toPPS:
+			h.toPPS = rate
+		case chainSources:
+			h.sources = true
+		case chainToIfb:
+			h.redirect = true
 		}
 	}
-	if !ours(rules, h.rules()) {
-		return hook{}
+	want := h.in()
+	if out {
+		want = h.out()
 	}
-	return h
+	h.other = h.other || len(want) == 0 || !ours(rules, want)
 }
 
 func (n *nft) rulesOf(c *nftables.Chain) ([]rulePlace, error) {

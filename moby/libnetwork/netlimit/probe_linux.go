@@ -17,6 +17,7 @@ import (
 // Abilities says what this host can enforce: nil, or why not.
 type Abilities struct {
 	Rates error // Egress and Ingress
+	PPS   error // EgressPPS and IngressPPS
 	Class error // Class and Priorities
 	// Backend is what classes are looked up in, "" if that is not known.
 	Backend string
@@ -42,7 +43,7 @@ func (p *Prober) Probe() Abilities {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.abilities
-	if p.at.IsZero() || (a.Rates != nil || a.Class != nil) && time.Since(p.at) > errTryAgain {
+	if p.at.IsZero() || (a.Rates != nil || a.PPS != nil || a.Class != nil) && time.Since(p.at) > errTryAgain {
 		p.abilities, p.at = probe(), time.Now()
 	}
 	return p.abilities
@@ -57,7 +58,7 @@ func probe() Abilities {
 		ns, err := netns.New()
 		if err != nil {
 			err = fmt.Errorf("cannot make a network namespace: %w", err)
-			res <- Abilities{Rates: err, Class: err}
+			res <- Abilities{Rates: err, PPS: err, Class: err}
 			return
 		}
 		defer ns.Close()
@@ -69,7 +70,7 @@ func probe() Abilities {
 func tryOut() (a Abilities) {
 	l, err := New("probe")
 	if err != nil {
-		return Abilities{Rates: err, Class: err}
+		return Abilities{Rates: err, PPS: err, Class: err}
 	}
 	defer l.Close()
 	// Any link will do as the container's.
@@ -77,15 +78,15 @@ func tryOut() (a Abilities) {
 	attrs.Name = "veth"
 	if err := l.tc.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth"}); err != nil {
 		err = fmt.Errorf("the kernel makes no veth pair: %w", err)
-		return Abilities{Rates: err, Class: err}
+		return Abilities{Rates: err, PPS: err, Class: err}
 	}
 	end, err := l.tc.LinkByName(attrs.Name)
 	if err != nil {
-		return Abilities{Rates: err, Class: err}
+		return Abilities{Rates: err, PPS: err, Class: err}
 	}
 	ep := Endpoint{ID: "probe", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	if err := Tag(l.tc.Handle, end, ep.ID); err != nil {
-		return Abilities{Rates: err, Class: err}
+		return Abilities{Rates: err, PPS: err, Class: err}
 	}
 	a.Backend = l.Backend()
 	rates, class := "sch_tbf, ifb, nf_tables with the netdev family, and nft_fwd_netdev", "nf_tables with the inet, bridge and netdev families, and nft_reject_netdev"
@@ -96,13 +97,17 @@ func tryOut() (a Abilities) {
 	err = l.Set(ep, Settings{Egress: bits, Ingress: bits, Class: 1})
 	lost := &Error{}
 	if err != nil && !errors.As(err, &lost) {
-		return Abilities{Rates: err, Class: err}
+		return Abilities{Rates: err, PPS: err, Class: err}
 	}
 	if err := errors.Join(lost.Ingress, lost.Egress); err != nil {
 		a.Rates = fmt.Errorf("%w (the kernel needs %s)", err, rates)
 	}
 	if lost.Class != nil {
 		a.Class = fmt.Errorf("%w (the kernel needs %s)", lost.Class, class)
+	}
+	// By itself: one transaction would be in the way of the others.
+	if err := l.Set(ep, Settings{EgressPPS: 1, IngressPPS: 1}); err != nil {
+		a.PPS = fmt.Errorf("%w (the kernel needs nf_tables with the netdev family, its hook at the egress, CONFIG_NETFILTER_EGRESS of Linux 5.16, and nft_limit)", err)
 	}
 	return a
 }

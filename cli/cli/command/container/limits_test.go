@@ -72,6 +72,7 @@ func TestParseOtherLimits(t *testing.T) {
 		{args: "--net-prio=eth0:5 --net-prio=eth1:0x100003 --net-prio=eth0:6", exp: container.Resources{
 			NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 6}, {Interface: "eth1", Priority: 0x100003}},
 		}},
+		{args: "--net-egress-pps=20000 --net-ingress-pps=-1", exp: container.Resources{NetEgressPPS: int64Ptr(20000), NetIngressPPS: int64Ptr(-1)}},
 		{args: "--net-egress-rate=20mbit --net-ingress-rate=-1", exp: container.Resources{NetEgressRate: int64Ptr(20e6), NetIngressRate: int64Ptr(-1)}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -82,6 +83,7 @@ func TestParseOtherLimits(t *testing.T) {
 				BlkioReadIOpsLimit: hostConfig.BlkioReadIOpsLimit, BlkioWriteIOpsLimit: hostConfig.BlkioWriteIOpsLimit,
 				NetClassID: hostConfig.NetClassID, NetPriorities: hostConfig.NetPriorities,
 				NetEgressRate: hostConfig.NetEgressRate, NetIngressRate: hostConfig.NetIngressRate,
+				NetEgressPPS: hostConfig.NetEgressPPS, NetIngressPPS: hostConfig.NetIngressPPS,
 			}
 			assert.Check(t, is.DeepEqual(got, tc.exp))
 		})
@@ -350,6 +352,7 @@ func TestCompleteLimits(t *testing.T) {
 			"gpu-priority":     {"-1024", "-512", "0", "512", "1024"},
 			"net-classid":      {"0"},
 			"net-egress-rate":  {"-1"},
+			"net-ingress-pps":  {"-1"},
 		} {
 			complete, ok := cmd.GetFlagCompletionFunc(flag)
 			assert.Assert(t, ok, name+" "+flag)

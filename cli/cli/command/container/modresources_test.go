@@ -41,7 +41,7 @@ var updateCommands = map[string]func(command.Cli) *cobra.Command{
 type knownCli struct{ *test.FakeCli }
 
 func (knownCli) ServerInfo() command.ServerInfo {
-	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu", "blkio-limit", "net-class", "net-rate"}}}
+	return command.ServerInfo{OSType: "linux", ResourceFeatures: types.ResourceFeatures{Known: true, Names: []string{"gpu", "blkio-limit", "net-class", "net-rate", "net-pps"}}}
 }
 
 // updateClient is a daemon with containers. It merges an update as dockerd
@@ -257,6 +257,8 @@ var resourceArgs = map[string]struct {
 	"memory-reservation":     {"200m", container.Resources{MemoryReservation: 200 << 20}},
 	"memory-swap":            {"-1", container.Resources{MemorySwap: -1}},
 	"net-classid":            {"0", container.Resources{NetClassID: uint32Ptr(0)}},
+	"net-egress-pps":         {"20000", container.Resources{NetEgressPPS: int64Ptr(20000)}},
+	"net-ingress-pps":        {"-1", container.Resources{NetIngressPPS: int64Ptr(-1)}},
 	"net-egress-rate":        {"20mbit", container.Resources{NetEgressRate: int64Ptr(20e6)}},
 	"net-ingress-rate":       {"-1", container.Resources{NetIngressRate: int64Ptr(-1)}},
 	"net-prio":               {"", container.Resources{NetPriorities: []container.NetPriority{}}},
@@ -753,7 +755,7 @@ func TestModresourcesShow(t *testing.T) {
 		BlkioDeviceWriteBps:  []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 3}},
 		BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 4}},
 		NetClassID:           uint32Ptr(0x100001), NetPriorities: []container.NetPriority{{Interface: "eth0", Priority: 5}},
-		NetEgressRate: int64Ptr(20e6), NetIngressRate: int64Ptr(-1),
+		NetEgressRate: int64Ptr(20e6), NetIngressRate: int64Ptr(-1), NetEgressPPS: int64Ptr(5), NetIngressPPS: int64Ptr(-1),
 	}
 	stdout, _, err := modresourcesCmd(apiClient, "--show", "db")
 	assert.NilError(t, err)
@@ -792,7 +794,9 @@ Memory: 9007199254740993
 MemoryReservation: 5
 MemorySwap: -1
 NetClassID: 1048577
+NetEgressPPS: 5
 NetEgressRate: 20000000
+NetIngressPPS: -1
 NetIngressRate: -1
 NetPriorities:
     - Interface: eth0

@@ -27,6 +27,8 @@ type NetLimitEndpoint struct {
 	Interface   string        // The host's end of the container's interface.
 	EgressRate  int64         `json:",omitempty"` // From the container, in bits per second.
 	IngressRate int64         `json:",omitempty"` // To the container, in bits per second.
+	EgressPPS   int64         `json:",omitempty"` // From the container, in packets per second.
+	IngressPPS  int64         `json:",omitempty"` // To the container, in packets per second.
 	ClassID     uint32        `json:",omitempty"` // 0xAAAABBBB for the class AAAA:BBBB of tc.
 	Priorities  []NetPriority `json:",omitempty"`
 }

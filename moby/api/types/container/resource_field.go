@@ -239,6 +239,16 @@ func (set ResourceFieldSet) Flags(r Resources) string {
 	return strings.Join(texts, " ")
 }
 
+// Kinds lists the words of the fields' kinds of limit, each once, in order of the table.
+func (set ResourceFieldSet) Kinds() (words []string) {
+	for _, f := range set {
+		if !slices.Contains(words, f.Kind) {
+			words = append(words, f.Kind)
+		}
+	}
+	return words
+}
+
 // Names lists the names in JSON, in order of the alphabet.
 func (set ResourceFieldSet) Names() (names []string) {
 	for _, f := range set {

@@ -17,6 +17,7 @@ const (
 	UnitBytesPerSecond ResourceUnit = "bytes per second"
 	UnitIOPerSecond    ResourceUnit = "operations per second"
 	UnitBitsPerSecond  ResourceUnit = "bits per second"
+	UnitPackets        ResourceUnit = "packets per second"
 	UnitPriority       ResourceUnit = "priority"
 	UnitClass          ResourceUnit = "class"
 )
@@ -56,12 +57,14 @@ type ResourceField struct {
 // the kernel, which wraps what is above and takes the largest of them for no limit. A
 // network rate must save up a whole frame of 1500 bytes in the four seconds that a bucket
 // can hold (links with larger frames need more, which dockerd says), and above a million
-// gigabits the kernel's clock is too coarse for a bucket.
+// gigabits the kernel's clock is too coarse for a bucket. Up to ten million packets it
+// keeps a rate within one per cent.
 const (
 	minBlkioRate = 2
 	maxBlkioIOps = 1<<32 - 2
 	minNetRate   = 6072
 	maxNetRate   = 1e15
+	maxNetPPS    = 10_000_000
 )
 
 // ResourceFields are all fields of [Resources], each with a row of its own. The order
@@ -139,6 +142,21 @@ var ResourceFields = []*ResourceField{
 		Help: "Limit rate (bits per second) to the container (-1 for no limit)",
 		Doc:  "Limit the rate (bits per second) of traffic to the container.",
 		at:   pointer(func(r *Resources) **int64 { return &r.NetIngressRate }),
+	},
+
+	{
+		Name: "NetEgressPPS", Flag: "net-egress-pps", Kind: "net-pps",
+		Unit: UnitPackets, Least: 1, Most: maxNetPPS, Default: -1,
+		Help: "Limit rate (packets per second) from the container (-1 for no limit)",
+		Doc:  "Limit the rate (packets per second) of traffic from the container; what is above is dropped.",
+		at:   pointer(func(r *Resources) **int64 { return &r.NetEgressPPS }),
+	},
+	{
+		Name: "NetIngressPPS", Flag: "net-ingress-pps", Kind: "net-pps",
+		Unit: UnitPackets, Least: 1, Most: maxNetPPS, Default: -1,
+		Help: "Limit rate (packets per second) to the container (-1 for no limit)",
+		Doc:  "Limit the rate (packets per second) of traffic to the container; what is above is dropped.",
+		at:   pointer(func(r *Resources) **int64 { return &r.NetIngressPPS }),
 	},
 
 	// Upstream's, but its update ignores them.

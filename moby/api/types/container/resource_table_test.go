@@ -101,3 +101,43 @@ func TestFieldOfEachType(t *testing.T) {
 		}
 	}
 }
+
+// The words and what they stand for are a promise to clients.
+func TestFieldsOfEachKind(t *testing.T) {
+	for kind, want := range map[string][]string{
+		"gpu-memory":   {"GPUMemory"},
+		"gpu-priority": {"GPUPriority"},
+		"blkio-limit":  {"BlkioReadIOpsLimit", "BlkioReadLimit", "BlkioWriteIOpsLimit", "BlkioWriteLimit"},
+		"net-class":    {"NetClassID", "NetPriorities"},
+		"net-rate":     {"NetEgressRate", "NetIngressRate"},
+		"net-pps":      {"NetEgressPPS", "NetIngressPPS"},
+	} {
+		assert.Check(t, is.DeepEqual(ResourceFieldsOf(kind).Names(), want), kind)
+	}
+	assert.Check(t, is.Len(ResourceFieldsOf("").Kinds(), 6))
+}
+
+// What the kernel or the runtime couples is put back together: a rate of all disks and
+// one of a disk go into the same files, a class stands in for a priority.
+func TestFieldsOfEachGroup(t *testing.T) {
+	got := map[string][]string{}
+	for _, f := range ResourceFields {
+		if f.Group != "" {
+			got[f.Group] = append(got[f.Group], f.Name)
+		}
+	}
+	for group, want := range map[string][]string{
+		"blkio": {
+			"BlkioReadLimit", "BlkioWriteLimit", "BlkioReadIOpsLimit", "BlkioWriteIOpsLimit",
+			"BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+		},
+		"net-class": {"NetClassID", "NetPriorities"},
+		"memory":    {"Memory", "MemorySwap", "MemoryReservation", "KernelMemory"},
+		"cpu":       {"NanoCpus", "CpuPeriod", "CpuQuota"},
+		"cpu-rt":    {"CpuRealtimePeriod", "CpuRealtimeRuntime"},
+	} {
+		assert.Check(t, is.DeepEqual(got[group], want), group)
+		delete(got, group)
+	}
+	assert.Check(t, is.Len(got, 0))
+}
