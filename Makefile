@@ -61,6 +61,7 @@ API_TREES :=
 # Another folder of programs for tests, and for install.
 export GPU_CGROUP_BIN := $(CURDIR)/$(AT)
 export FROM := $(CURDIR)/$(AT)
+export MAN := $(CURDIR)/$(B)/man28
 export COMPLETIONS := $(CURDIR)/$(B)/src/cli28/contrib/completion
 else
 $(error TRAIN=$(TRAIN): 29 or 28)
@@ -284,8 +285,8 @@ kernel-debug-test: $(BIN)/tree
 
 # Made of docker itself.
 .PHONY: man
-man: $(B)/man
-$(B)/man: scripts/docs/man.sh $(AT)/docker $(BIN)/runc
+man: $(B)/man$(S)
+$(B)/man$(S): scripts/docs/man.sh $(AT)/docker $(BIN)/runc
 	@scripts/docs/man.sh
 
 export DESTDIR PREFIX FORCE

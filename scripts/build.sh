@@ -13,6 +13,7 @@
 # the commit of this repository, which scripts/build/commit.sh put into .build/commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/trees.sh
 
 name=${1##*/}
 train=$(dirname "$1")
@@ -42,10 +43,9 @@ build() { # build TREE PACKAGE [go build flag...]
 }
 
 moby() { # moby TREE PACKAGE SUFFIX COMMIT [linker flag...]
-	local v=github.com/moby/moby/v2/dockerversion modules=(-mod=readonly)
-	if [ -e ".build/src/$1/vendor.mod" ]; then
-		v=github.com/docker/docker/dockerversion modules+=(-modfile=vendor.mod)
-	fi
+	local v modules
+	modules "$1"
+	v=$(go -C ".build/src/$1" list "${modules[@]}" -m)/dockerversion
 	build "$1" "$2" "${modules[@]}" -tags netgo,osusergo,static_build \
 		-ldflags "-w ${*:5} -X $v.Version=$(release "$1")$3 -X $v.GitCommit=$4 -X $v.PlatformName=gpu-cgroup -X $v.ProductName=docker"
 }

@@ -6,14 +6,25 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=0
-flags=(-modfile=vendor.mod -mod=readonly)
+. scripts/trees.sh
+run() { # run TREE VERB ARG...: go VERB there
+	local modules
+	modules "$1"
+	go -C ".build/src/$1" "$2" "${modules[@]}" "${@:3}"
+}
+cli=$(of_train cli) moby=$(of_train moby)
 for os in windows darwin; do
 	export GOOS=$os
-	go -C .build/src/cli build "${flags[@]}" -trimpath -o /dev/null ./cmd/docker
+	run "$cli" build -trimpath -o /dev/null ./cmd/docker
 	echo "ok    docker for $os"
-	go -C .build/src/moby vet "${flags[@]}" ./api/types/... ./client/...
+	if [ "$moby" = moby ]; then # modules of their own
+		run api vet ./types/...
+		run client vet ./...
+	else
+		run "$moby" vet ./api/types/... ./client/...
+	fi
 	echo "ok    go vet of the client and the API types for $os"
 done
 export GOOS=windows
-go -C .build/src/moby build "${flags[@]}" -trimpath -o /dev/null ./cmd/dockerd
+run "$moby" build -trimpath -o /dev/null ./cmd/dockerd
 echo "ok    dockerd for windows"

@@ -16,16 +16,16 @@ umask 022
 cd "$(dirname "$0")/../.."
 export LC_ALL=C TZ=UTC
 out=$(realpath -m "${1:-.build/dist}")
-bin=$PWD/.build/bin
+. scripts/trees.sh
+bin=${GPU_CGROUP_BIN:-$PWD/.build/bin}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 
-v=$(go list -m -f '{{.Version}}' github.com/docker/docker)
-v=${v#v}
-version=${v%+incompatible}+gpu.$(cat .build/commit)
+version=$(sed -n 's/^\t"Release": "\(.*\)",$/\1/p' ".build/src/$(of_train moby)/.tree")+gpu.$(cat .build/commit)
 arch=$(dpkg --print-architecture)
 
 scripts/build.sh ctr
+[ -e "$bin/ctr" ] || ln -s ../ctr "$bin/ctr"
 rm -rf "$out"
 mkdir -p "$out"
 work=$(mktemp -d)

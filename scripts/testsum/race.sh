@@ -6,6 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOFLAGS=-buildvcs=false GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=1
+. scripts/trees.sh
+tree=$(of_train moby)
+modules "$tree"
 out=$PWD/.build/race
 mkdir -p "$out/with-a-race"
 
@@ -13,7 +16,7 @@ dockerd() { # dockerd FILE [go build flag...]
 	local file=$1
 	shift
 	echo "building ${file#"$PWD"/} with the race detector"
-	go -C .build/src/moby build -race -trimpath -modfile=vendor.mod -mod=readonly -tags netgo,osusergo "$@" -o "$file" ./cmd/dockerd
+	go -C ".build/src/$tree" build -race -trimpath "${modules[@]}" -tags netgo,osusergo "$@" -o "$file" ./cmd/dockerd
 }
 dockerd "$out/dockerd"
 echo "building runc with the race detector"
@@ -48,7 +51,7 @@ func init() {
 	}
 }
 END
-echo "{\"Replace\": {\"$PWD/.build/src/moby/cmd/dockerd/race.go\": \"$out/race.go\"}}" >"$out/overlay.json"
+echo "{\"Replace\": {\"$PWD/.build/src/$tree/cmd/dockerd/race.go\": \"$out/race.go\"}}" >"$out/overlay.json"
 dockerd "$out/with-a-race/dockerd" -overlay "$out/overlay.json"
 cp "$out/runc" "$out/with-a-race/runc"
 if MUST=root,binaries RACE=$out/with-a-race go test -count=1 -v -run '^TestParallelUpdatesOfOneContainer$' ./integration >"$out/with-a-race.log"; then

@@ -10,6 +10,7 @@
 # of ours touches, or in the packages given. RUN selects tests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. scripts/trees.sh
 
 touched() { # touched TREE: packages with a hooked or an own .go file
 	.build/bin/tree touched "$1" | sed -n 's|[^/]*\.go$||p' | grep -v -e ^docs/ -e ^man/ | sort -u | sed 's|^|./|; s|/$||'
@@ -26,9 +27,11 @@ modules=()
 case $suite in
 ours) exec go test "${flags[@]}" ./scripts/... ./integration/internal/... ./integration/place ./integration/cmd/... ;;
 docs | docs28) exec go -C ".build/src/cli${suite#docs}" test "${flags[@]}" -modfile=vendor.mod -tags docsgen,manpages ./docs/generate ./man ;;
-api | client | moby) modules=(-mod=readonly) ;;
-moby28 | cli | cli28) modules=(-modfile=vendor.mod -mod=readonly) ;;
-runc) modules=(-mod=readonly -tags seccomp) ;;
+api | client | moby | cli | moby28 | cli28) modules "$suite" ;;
+runc)
+	modules runc
+	modules+=(-tags seccomp)
+	;;
 cgroups)
 	# Fails on the stock module too where a cgroup2 mount stands beside v1.
 	flags+=(-skip '^TestTryDefaultCgroupRoot$')
