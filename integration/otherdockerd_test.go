@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,10 +33,11 @@ func TestLimitsSurviveAStockDockerd(t *testing.T) {
 	daemon.Until(t, d)
 	t.Cleanup(func() { d.RemoveAll(t) })
 	clean := h.leftovers(t)
-	become := func(programs map[string]string) {
+	snapshotter := strings.Contains(d.Must(t, "info", "-f", "{{.DriverStatus}}"), "io.containerd.snapshotter")
+	become := func(programs map[string]string, args ...string) {
 		t.Helper()
 		d.Stop(t)
-		d.Use(t, programs)
+		d.Use(t, programs, args...)
 		d.StartAgain(t)
 	}
 	limits := []string{"--blkio-read-limit=40m", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16)}
@@ -119,7 +121,8 @@ func TestLimitsSurviveAStockDockerd(t *testing.T) {
 	wantRates(t, d, "lifted", map[string]diskRates{})
 
 	// An earlier build of ours, which knows the fields and not the copy.
-	become(daemon.Previous)
+	// It is of Docker 28, which has to be told where 29 keeps images and containers.
+	become(daemon.Previous, "--feature", "containerd-snapshotter="+strconv.FormatBool(snapshotter))
 	d.Must(t, "update", "--blkio-read-limit=20m", "runs")
 	d.Must(t, "update", "--net-classid=0", "stopped")
 	become(nil)

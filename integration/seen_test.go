@@ -37,7 +37,7 @@ type resourceLimits struct {
 func wantGPUBackend(t *testing.T, d *daemon.Daemon, backend string, reason ...string) {
 	t.Helper()
 	var info resourceInfo
-	for _, path := range []string{"/info", "/v1.24/info"} {
+	for _, path := range []string{"/info", oldestAPI(t, d) + "/info"} {
 		r := d.API(t, http.MethodGet, path, "")
 		assert.Equal(t, r.Status, http.StatusOK, "%s", r.Body)
 		info = resourceInfo{}
@@ -107,6 +107,14 @@ func TestInfoSaysThatARuntimeCannot(t *testing.T) {
 	wantGPUBackend(t, d, "", stockRuntime, "use the runc")
 }
 
+// oldestAPI begins the paths of the oldest version of the API that dockerd still speaks.
+func oldestAPI(t *testing.T, d *daemon.Daemon) string {
+	t.Helper()
+	var version struct{ MinAPIVersion string }
+	assert.NilError(t, json.Unmarshal(d.API(t, http.MethodGet, "/version", "").Body, &version))
+	return "/v" + version.MinAPIVersion
+}
+
 type gpuStats struct {
 	Usage    uint64  `json:"memory_usage"`
 	Peak     uint64  `json:"memory_peak"`
@@ -168,7 +176,7 @@ func TestStatsShowGPUUse(t *testing.T) {
 		wantStats(t, d, "free", "usage 0, peak 0, limit none, failcnt 0, priority 0")
 	})
 	t.Run("every way of asking", func(t *testing.T) {
-		for _, path := range []string{"/containers/box/stats?stream=0", "/v1.24/containers/box/stats?stream=0"} {
+		for _, path := range []string{"/containers/box/stats?stream=0", oldestAPI(t, d) + "/containers/box/stats?stream=0"} {
 			var s stats
 			assert.NilError(t, json.Unmarshal(d.API(t, http.MethodGet, path, "").Body, &s))
 			assert.Assert(t, s.GPU != nil && s.GPU.Usage == 5*mib, "%s: %s", path, s.GPU)

@@ -40,7 +40,7 @@ const (
 type Daemon struct {
 	dir          string
 	bin          string
-	args         []string
+	args, added  []string
 	ns           *netns.NS
 	cgroupParent string // its name, without the slash
 	closed       bool
@@ -116,10 +116,12 @@ func (d *Daemon) use(programs map[string]string) (err error) {
 }
 
 // Use makes the next start of dockerd, and the CLI, that of other programs: Stock,
-// Previous, or nil for those under test. containerd goes on with the PATH that it
+// Previous, or nil for those under test; args are added to dockerd's command line
+// until the next Use. containerd goes on with the PATH that it
 // has, so that a shim finds the runc that the daemon was started with.
-func (d *Daemon) Use(t testing.TB, programs map[string]string) {
+func (d *Daemon) Use(t testing.TB, programs map[string]string, args ...string) {
 	t.Helper()
+	d.added = args
 	if err := d.use(programs); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +269,7 @@ func (d *Daemon) startDockerd(extra []string) error {
 		"--cgroup-parent", "/" + d.cgroupParent,
 		// Nothing of the machine's network is touched.
 		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false",
-	}, extra...)
+	}, slices.Concat(extra, d.added)...)
 	p, err := startProcess(d.ns, d.log("dockerd"), d.env(), d.Binary("dockerd"), args...)
 	if err != nil {
 		return err

@@ -120,7 +120,10 @@ func TestFieldsOfEachKind(t *testing.T) {
 // What the kernel or the runtime couples is put back together: a rate of all disks and
 // one of a disk go into the same files, a class stands in for a priority.
 func TestFieldsOfEachGroup(t *testing.T) {
-	got := map[string][]string{}
+	got, memory := map[string][]string{}, []string{"Memory", "MemorySwap", "MemoryReservation"}
+	if _, ok := reflect.TypeFor[Resources]().FieldByName("KernelMemory"); ok { // Docker 28
+		memory = append(memory, "KernelMemory")
+	}
 	for _, f := range ResourceFields {
 		if f.Group != "" {
 			got[f.Group] = append(got[f.Group], f.Name)
@@ -132,7 +135,7 @@ func TestFieldsOfEachGroup(t *testing.T) {
 			"BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
 		},
 		"net-class": {"NetClassID", "NetPriorities"},
-		"memory":    {"Memory", "MemorySwap", "MemoryReservation", "KernelMemory"},
+		"memory":    memory,
 		"cpu":       {"NanoCpus", "CpuPeriod", "CpuQuota"},
 		"cpu-rt":    {"CpuRealtimePeriod", "CpuRealtimeRuntime"},
 	} {
