@@ -74,7 +74,7 @@ var ResourceFields = []*ResourceField{
 		Name: "GPUPriority", Flag: "gpu-priority", Kind: "gpu-priority",
 		Unit: UnitPriority, Least: -1024, Most: 1024, Default: 0, Values: []string{"-1024", "-512", "0", "512", "1024"},
 		Help: "GPU scheduling priority (-1024 to 1024)",
-		Doc:  "GPU scheduling priority of the container, `gpu.priority` of its cgroup. Higher is sooner.",
+		Doc:  "GPU scheduling priority of the container, `gpu.priority` of its cgroup. A higher one gets more of a busy GPU's time.",
 		at:   pointer(func(r *Resources) **int64 { return &r.GPUPriority }),
 	},
 	{
