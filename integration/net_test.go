@@ -967,6 +967,8 @@ func TestACrashInMidUpdateLeavesNoMixtureOfNetworkLimits(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, seed))
 
 	d.Must(t, "run", "-d", "--name=c1", "--memory=64m", "busybox", "sleep", "inf")
+	d.Kill(t) // Docker 29 shows [] for a null list until it has read the container from the disk
+	d.StartAgain(t)
 	type limits struct{ inspect, kernel string }
 	look := func() limits {
 		var c struct{ HostConfig json.RawMessage }

@@ -123,7 +123,7 @@ func ParseLimit(f *container.ResourceField, value string) (int64, error) {
 func flagTakes(f *container.ResourceField) string {
 	switch f.Unit {
 	case container.UnitPriority:
-		return fmt.Sprintf("must be a whole number from %d to %d (%d is the default, a higher one is served sooner)", f.Least, f.Most, f.Default)
+		return fmt.Sprintf("must be a whole number from %d to %d (%d is the default, a higher one gets a larger share)", f.Least, f.Most, f.Default)
 	case container.UnitBytes, container.UnitBytesPerSecond:
 		return fmt.Sprintf("must be %d to %d %s (a suffix b, k, m, g or t is allowed), or %d for no limit", f.Least, f.Most, f.Unit, f.Default)
 	case container.UnitBitsPerSecond:

@@ -13,7 +13,10 @@ cd "$(dirname "$0")/../.."
 . scripts/trees.sh
 
 touched() { # touched TREE: packages with a hooked or an own .go file
-	.build/bin/tree touched "$1" | sed -n 's|[^/]*\.go$||p' | grep -v -e ^docs/ -e ^man/ | sort -u | sed 's|^|./|; s|/$||'
+	local but=
+	case $1 in *28) but=--no-leaves ;; esac # they are tested with the default train
+	# shellcheck disable=SC2086 # none or one
+	.build/bin/tree touched $but "$1" | sed -n 's|[^/]*\.go$||p' | grep -v -e ^docs/ -e ^man/ | sort -u | sed 's|^|./|; s|/$||'
 }
 
 # Upstream assumes that the host's network and mounts are its own to play with.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -172,6 +173,7 @@ func newCommand() *cobra.Command {
 			return errors.Join(errs...)
 		}),
 	}
+	var noLeaves bool
 	touchedCmd := &cobra.Command{
 		Use:   "touched TREE...",
 		Short: "Print the files of trees that a hook changes or that are ours",
@@ -187,6 +189,11 @@ func newCommand() *cobra.Command {
 					return err
 				}
 				files := sortedKeys(in.own)
+				if noLeaves {
+					files = slices.DeleteFunc(files, func(f string) bool {
+						return slices.Contains(leaves, filepath.ToSlash(filepath.Dir(in.own[f])))
+					})
+				}
 				for _, pf := range in.patches {
 					for _, s := range pf.sections {
 						files = append(files, s.path)
@@ -197,6 +204,7 @@ func newCommand() *cobra.Command {
 			return nil
 		}),
 	}
+	touchedCmd.Flags().BoolVar(&noLeaves, "no-leaves", false, "without packages that are the same in each train, as they import nothing of their tree")
 	statsCmd := &cobra.Command{
 		Use:   "stats",
 		Short: "Count the lines of hooks and of our own, by tree",

@@ -107,7 +107,7 @@ func TestLimitAliases(t *testing.T) {
 
 func TestLimitFlagErrors(t *testing.T) {
 	const (
-		priorityRange = "must be a whole number from -1024 to 1024 (0 is the default, a higher one is served sooner)"
+		priorityRange = "must be a whole number from -1024 to 1024 (0 is the default, a higher one gets a larger share)"
 		bpsRange      = "must be 2 to 9223372036854775807 bytes per second (a suffix b, k, m, g or t is allowed), or -1 for no limit"
 		iopsRange     = "must be 2 to 4294967294 operations per second, or -1 for no limit"
 		memoryRange   = "must be 1 to 9223372036854775807 bytes (a suffix b, k, m, g or t is allowed), or -1 for no limit"
