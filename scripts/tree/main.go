@@ -191,7 +191,8 @@ func newCommand() *cobra.Command {
 				files := sortedKeys(in.own)
 				if noLeaves {
 					files = slices.DeleteFunc(files, func(f string) bool {
-						return slices.Contains(leaves, filepath.ToSlash(filepath.Dir(in.own[f])))
+						dir, err := filepath.Rel(p.root, filepath.Dir(in.own[f]))
+						return err == nil && slices.Contains(leaves, filepath.ToSlash(dir))
 					})
 				}
 				for _, pf := range in.patches {
