@@ -84,6 +84,12 @@ func TestAuthorizationPluginsSeeTheLimits(t *testing.T) {
 	assert.Equal(t, r.Status, http.StatusCreated, "%s", r.Body)
 	refused("/containers/box/update", `{"GPUMemory":10240}`)
 	refused("/containers/box/update?replace=1", `{"GPUMemory":10240}`)
+	// A body that is too large to be shown to the plugin is refused (CVE-2026-34040): one a
+	// little over 4 MiB, as dockerd hangs up on a client that has much more to send.
+	r = d.API(t, http.MethodPost, "/containers/create?name=unseen", `{"Image":"busybox","HostConfig":{"GPUMemory":10240},"Labels":{"x":"`+strings.Repeat("x", 4<<20)+`"}}`)
+	assert.Assert(t, r.Status >= 400, "%s", r.Body)
+	wantWords(t, r.Message(), "larg", "authorization")
+	assert.DeepEqual(t, d.Names(t), []string{"/box"})
 	// The command's bodies go the same way.
 	res := d.Docker(t, "update", "--gpu-memory=10240", "box")
 	assert.Assert(t, res.Code != 0)
