@@ -77,6 +77,7 @@ func setup(t *testing.T) *daemon.Daemon {
 
 func TestMain(m *testing.M) {
 	runWithoutNft()
+	ownMounts()
 	code := m.Run()
 	for _, d := range []*daemon.Daemon{shared.d, sharedNet.d} {
 		if d == nil {
