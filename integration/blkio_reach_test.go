@@ -153,8 +153,7 @@ func TestBlkioLimitReachesDisksThatComeLater(t *testing.T) {
 			return nil
 		})
 	}
-	d.Restart(t, sharedArgs("--live-restore")...)
-	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--blkio-read-limit=5m", "-v", share+":/share:rslave", "busybox", "sleep", "600")
 	limitedDisks(t, d, "box", rate, root)
 	began := time.Now()
@@ -164,7 +163,7 @@ func TestBlkioLimitReachesDisksThatComeLater(t *testing.T) {
 	// While dockerd was not there.
 	d.Kill(t)
 	disk := comes(second, "second")
-	d.StartAgain(t, sharedArgs("--live-restore")...)
+	d.StartAgain(t)
 	soon(disk)
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box"), "null")
 }

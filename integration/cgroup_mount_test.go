@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -10,9 +11,41 @@ import (
 	"testing"
 
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"github.com/gpu-cgroup/gpu-cgroup/integration/place"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
+
+// ownMountsEnv says that ownMounts has been here.
+const ownMountsEnv = "GPU_CGROUP_TEST_OWN_MOUNTS"
+
+// ownMounts gives the tests and all that they start a mount namespace; for main, on its
+// thread. A hierarchy of cgroups that a test mounts would be every runtime's on the
+// machine, and a container that starts elsewhere when it goes again is refused.
+func ownMounts() {
+	if os.Geteuid() != 0 || os.Getenv(ownMountsEnv) != "" {
+		return
+	}
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		// The namespace is this thread's alone, until it executes something.
+		err = unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), ownMountsEnv+"=1"))
+	}
+	fmt.Fprintln(os.Stderr, "a mount namespace for the tests:", err)
+	os.Exit(1)
+}
+
+func TestWhatIsMountedHereIsSeenByNobodyElse(t *testing.T) {
+	require.Daemon(t)
+	mine, err := os.Readlink("/proc/self/ns/mnt")
+	assert.NilError(t, err)
+	others, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", os.Getppid()))
+	assert.NilError(t, err)
+	assert.Assert(t, mine != others, "%s is that of the parent process", mine)
+}
 
 // unmounted takes a cgroup v1 hierarchy away until the test ends, or sees to it
 // that what the test mounts goes.
@@ -44,6 +77,7 @@ func unmounted(t *testing.T, hierarchy string) {
 // A refusal says how to mount a hierarchy. Who does so must not have to start
 // dockerd anew, even if it has looked for cgroups before.
 func TestNetHierarchyMountedLaterIsUsed(t *testing.T) {
+	place.EachVersion(t)
 	require.NetRate(t)
 	require.CgroupV1(t)
 	unmounted(t, "net_cls")

@@ -30,11 +30,7 @@ func TestAFaultBetweenTwoWritesIsTakenBack(t *testing.T) {
 	times := max(1, n/40) // of each fault
 	t.Logf("SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, seed))
-	t.Cleanup(func() {
-		d.RemoveAll(t)
-		d.Restart(t)
-	})
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "86400")
 	next := func() settings {
 		s := settings{pids: 50 + random.Int64N(1000), memory: (16 + random.Int64N(1000)) * mib}
@@ -110,7 +106,7 @@ func TestAFaultBetweenTwoWritesIsTakenBack(t *testing.T) {
 			what := fmt.Sprintf("%s killed after %s of %v", f.name, half, files)
 			assert.Assert(t, a.err != nil || a.Status != http.StatusOK, "%s: the client was told that it is done", what)
 			if f.dockerd {
-				d.StartAgain(t, sharedArgs("--live-restore")...)
+				d.StartAgain(t)
 			} else {
 				wantWords(t, a.Message(), d.Inspect(t, "box").ID, "update-many did not finish", "killed")
 			}

@@ -45,7 +45,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 	ctl := t.TempDir()
 	grow := filepath.Join(ctl, "grow")
 	t.Cleanup(func() { d.Use(t, nil); d.Restart(t) })
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=100", "--cpu-shares=100", "--shm-size=200m", "-v", ctl+":/ctl", "busybox", "sh", "-c", greedy)
 	rate := func() int64 {
 		if disk == "" {
@@ -99,7 +99,7 @@ func TestUpdateFaultsWithTwoClients(t *testing.T) {
 	visit := func() (shares int64) {
 		t.Helper()
 		d.Use(t, daemon.Stock)
-		d.StartAgain(t, sharedArgs("--live-restore")...)
+		d.StartAgain(t)
 		if random.IntN(2) == 0 {
 			shares = 2000 + random.Int64N(1000)
 			d.Must(t, "update", fmt.Sprintf("--cpu-shares=%d", shares), "box")

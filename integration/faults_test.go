@@ -156,7 +156,7 @@ var faults = []fault{
 	{
 		name:   "dockerd killed",
 		during: func(t *testing.T, d *daemon.Daemon, _ []int) { d.Kill(t) },
-		after:  func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
+		after:  func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t) },
 	},
 	{
 		name:   "runc killed",
@@ -168,7 +168,7 @@ var faults = []fault{
 			killRuncs(t, d, runcs)
 			d.Kill(t)
 		},
-		after: func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t, sharedArgs("--live-restore")...) },
+		after: func(t *testing.T, d *daemon.Daemon) { d.StartAgain(t) },
 	},
 	{
 		name:   "containerd killed",
@@ -190,7 +190,7 @@ var faults = []fault{
 			if !stopped() {
 				// Upstream's dockerd misses the event of a death so soon after
 				// that of containerd. It looks again when it starts.
-				d.Restart(t, sharedArgs("--live-restore")...)
+				d.Restart(t)
 				assert.Assert(t, stopped())
 			}
 			// Containerd may still be clearing up what the shim has left.
@@ -228,7 +228,7 @@ func TestAFaultInMidUpdateLeavesNoMixture(t *testing.T) {
 	// Which ends the container, too. To remove it before is what upstream's dockerd
 	// may fail at after the death of containerd: it waits for a lost event.
 	t.Cleanup(func() { d.Restart(t) })
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "busybox", "sleep", "86400")
 	next := func() settings {
 		s := settings{

@@ -56,35 +56,47 @@ type gpuRig struct {
 	nvidia string // a node of NVIDIA's first GPU, not in /dev
 }
 
+// sharedRig is for all tests with one; main removes it.
+var sharedRig gpuRig
+
 const hooked = "hooked" // the runtime's name
 
 func newGPURig(t *testing.T) gpuRig {
 	t.Helper()
 	require.GPU(t)
 	require.DRM(t)
-	rig := gpuRig{dir: t.TempDir()}
+	if sharedRig.Daemon == nil {
+		sharedRig = startGPURig(t)
+	}
+	rig := sharedRig
+	rig.hookMakes(t, "/dev/nvidia0 195 0")
+	t.Cleanup(func() { rig.RemoveAll(t) })
+	return rig
+}
+
+func startGPURig(t *testing.T) gpuRig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gpurig-")
+	assert.NilError(t, err)
+	rig := gpuRig{dir: dir}
 	rig.nvidia = filepath.Join(rig.dir, "nvidia0")
 	assert.NilError(t, unix.Mknod(rig.nvidia, unix.S_IFCHR|0o666, int(unix.Mkdev(195, 0))))
 	rig.program(t, "nvidia-container-runtime-hook", fmt.Sprintf(nodesHook, filepath.Join(rig.dir, "nodes")))
 	runtime := fmt.Sprintf(hookedRuntime, filepath.Join(rig.dir, "nvidia-container-runtime-hook"), filepath.Join(require.Bin(), "runc"))
 	rig.program(t, hooked, runtime)
 	rig.program(t, "nvidia-container-runtime", runtime)
-	rig.hookMakes(t, "/dev/nvidia0 195 0")
 	for vendor, node := range map[string]string{"example.com": rig.nvidia, "kept.example.com": engine} {
 		spec := fmt.Sprintf(`{"cdiVersion":"0.5.0","kind":"%s/gpu","devices":[{"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/gpu0","hostPath":%q}]}}]}`, vendor, node)
 		assert.NilError(t, os.WriteFile(filepath.Join(rig.dir, vendor+".json"), []byte(spec), 0o600))
 	}
 	t.Setenv("PATH", rig.dir+":"+os.Getenv("PATH"))
-	rig.Daemon = daemon.New(t, rig.args()...)
-	return rig
-}
-
-func (rig gpuRig) args() []string {
-	return []string{
+	rig.Daemon, err = daemon.Start(
 		"--live-restore", "--cdi-spec-dir", rig.dir,
-		"--add-runtime", hooked + "=" + filepath.Join(rig.dir, hooked),
-		"--add-runtime", "nvidia=" + filepath.Join(rig.dir, "nvidia-container-runtime"),
-	}
+		"--add-runtime", hooked+"="+filepath.Join(rig.dir, hooked),
+		"--add-runtime", "nvidia="+filepath.Join(rig.dir, "nvidia-container-runtime"),
+	)
+	assert.NilError(t, err)
+	return rig
 }
 
 func (rig gpuRig) program(t *testing.T, name, text string) {
@@ -248,7 +260,7 @@ func TestGPUUpdateOnNVIDIAIsRefusedWhateverTheContainerShows(t *testing.T) {
 	})
 	t.Run("after a crash of dockerd", func(t *testing.T) {
 		rig.Kill(t)
-		rig.StartAgain(t, rig.args()...)
+		rig.StartAgain(t)
 		check(t)
 	})
 	t.Run("a stopped container has what it is to get", func(t *testing.T) {
@@ -314,7 +326,7 @@ func TestGPULimitThatNobodyKeepsIsShownAfterAStart(t *testing.T) {
 	text, err := os.ReadFile(config)
 	assert.NilError(t, err)
 	assert.NilError(t, os.WriteFile(config, []byte(strings.Replace(string(text), "{", `{"GPUMemory":8388608,"GPUPriority":50,`, 1)), 0o600))
-	rig.StartAgain(t, rig.args()...)
+	rig.StartAgain(t)
 
 	rig.Cgroup(t, "box").WantSoon(t, "gpu.memory.max", "8388608", soon)
 	rig.Cgroup(t, "box").WantSoon(t, "gpu.priority", "50", soon)

@@ -163,11 +163,7 @@ func TestGPULimitIsRefusedForNVIDIABroughtByARuntime(t *testing.T) {
 	d := setup(t)
 	path := filepath.Join(t.TempDir(), "bringer")
 	assert.NilError(t, os.WriteFile(path, fmt.Appendf(nil, bringer, d.Binary("runc"), nvidiaNode), 0o755))
-	t.Cleanup(func() {
-		d.RemoveAll(t)
-		d.Restart(t)
-	})
-	d.Restart(t, sharedArgs("--add-runtime", "bringer="+path)...)
+	d.AddRuntime(t, "bringer", path)
 	box := func(name string, more ...string) []string {
 		return append(append([]string{"run", "-d", "--name=" + name, "--runtime=bringer"}, more...), "busybox", "sleep", "600")
 	}

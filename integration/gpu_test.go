@@ -124,15 +124,11 @@ func TestLimitsLast(t *testing.T) {
 		d.WaitRunning(t, "box", old)
 		check(t)
 	})
-	t.Cleanup(func() {
-		d.RemoveAll(t)
-		d.Restart(t)
-	})
 	t.Run("crash of dockerd with live-restore", func(t *testing.T) {
-		d.Restart(t, sharedArgs("--live-restore")...)
-		old := d.WaitRunning(t, "box", 0).State.Pid
+		d.LiveRestore(t)
+		old := d.Inspect(t, "box").State.Pid
 		d.Kill(t)
-		d.StartAgain(t, sharedArgs("--live-restore")...)
+		d.StartAgain(t)
 		assert.Equal(t, d.Inspect(t, "box").State.Pid, old, "the container was restarted")
 		check(t)
 	})

@@ -59,15 +59,13 @@ func setupNet(t *testing.T) (netHost, *daemon.Daemon) {
 // stockRuntime is the unpatched runc in the shared daemon.
 const stockRuntime = "stock"
 
-func sharedArgs(more ...string) []string {
-	return append([]string{"--add-runtime", stockRuntime + "=" + filepath.Join(require.Bin(), "runc-stock")}, more...)
-}
-
 // setup returns the shared daemon, without containers now and after the test.
 func setup(t *testing.T) *daemon.Daemon {
 	t.Helper()
 	require.Daemon(t)
-	shared.once.Do(func() { shared.d, shared.err = daemon.Start(sharedArgs()...) })
+	shared.once.Do(func() {
+		shared.d, shared.err = daemon.StartRuntimes(map[string]string{stockRuntime: filepath.Join(require.Bin(), "runc-stock")})
+	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -77,8 +75,9 @@ func setup(t *testing.T) *daemon.Daemon {
 
 func TestMain(m *testing.M) {
 	runWithoutNft()
+	ownMounts()
 	code := m.Run()
-	for _, d := range []*daemon.Daemon{shared.d, sharedNet.d} {
+	for _, d := range []*daemon.Daemon{shared.d, sharedNet.d, sharedRig.Daemon} {
 		if d == nil {
 			continue
 		}
@@ -90,5 +89,6 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	_ = os.RemoveAll(sharedRig.dir)
 	os.Exit(code)
 }

@@ -204,11 +204,7 @@ func TestARuntimeThatDropsALimitIsFoundOut(t *testing.T) {
 	d := setup(t)
 	path := filepath.Join(t.TempDir(), "liar")
 	assert.NilError(t, os.WriteFile(path, fmt.Appendf(nil, liar, d.Binary("runc")), 0o755))
-	t.Cleanup(func() {
-		d.RemoveAll(t)
-		d.Restart(t)
-	})
-	d.Restart(t, sharedArgs("--add-runtime", "liar="+path)...)
+	d.AddRuntime(t, "liar", path)
 
 	t.Run("on update", func(t *testing.T) {
 		d.Must(t, "run", "-d", "--name=honest", "--runtime=liar", "--gpu-priority=50", "--gpu-memory=10240", "busybox", "sleep", "600")

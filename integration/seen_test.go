@@ -102,8 +102,7 @@ func TestInfoSaysThatARuntimeCannot(t *testing.T) {
 	require.GPU(t)
 	require.CgroupV1(t)
 	d := setup(t)
-	t.Cleanup(func() { d.Restart(t) })
-	d.Restart(t, sharedArgs("--default-runtime", stockRuntime)...)
+	d.DefaultRuntime(t, stockRuntime)
 	wantGPUBackend(t, d, "", stockRuntime, "use the runc")
 }
 

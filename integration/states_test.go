@@ -166,11 +166,7 @@ func TestUpdateOfAContainerBeingRemoved(t *testing.T) {
 func TestLimitsOverALiveRestore(t *testing.T) {
 	place.OnHost(t)
 	d := setup(t)
-	t.Cleanup(func() {
-		d.RemoveAll(t)
-		d.Restart(t)
-	})
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.LiveRestore(t)
 	for _, name := range []string{"running", "paused"} {
 		d.Must(t, "run", "-d", "--name", name, "busybox", "sleep", "600")
 		change(t, d, name, 1)
@@ -178,7 +174,7 @@ func TestLimitsOverALiveRestore(t *testing.T) {
 	d.Must(t, "pause", "paused")
 	change(t, d, "paused", 2)
 	pid := d.Inspect(t, "running").State.Pid
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.Restart(t)
 	assert.Equal(t, d.Inspect(t, "running").State.Pid, pid, "the container was restarted")
 	assert.Assert(t, d.Inspect(t, "paused").State.Paused)
 	wantChange(t, d, "running", 1)

@@ -133,8 +133,7 @@ func TestModresourcesLeavesWhatAnotherClientSet(t *testing.T) {
 func TestUpdateOfAVersion(t *testing.T) {
 	place.OneVM(t)
 	d := setup(t)
-	d.Restart(t, sharedArgs("--live-restore")...)
-	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--pids-limit=50", "busybox", "sleep", "600")
 	version := func() string { t.Helper(); return d.Must(t, "inspect", "-f", "{{.ResourcesVersion}}", "box") }
 	update := func(query, body string) daemon.Response {
@@ -156,7 +155,7 @@ func TestUpdateOfAVersion(t *testing.T) {
 	assert.Equal(t, update("replace=CgroupParent", `{}`).Status, http.StatusBadRequest)
 
 	// It outlives dockerd, and is no part of what a client posts back.
-	d.Restart(t, sharedArgs("--live-restore")...)
+	d.Restart(t)
 	assert.Equal(t, version(), answer.ResourcesVersion.String())
 	assert.Equal(t, d.Must(t, "inspect", "-f", "{{.HostConfig.ResourcesVersion}}", "box"), "0")
 	r = update("replace=PidsLimit&version="+version(), `{"CpuShares":5}`)
@@ -170,8 +169,7 @@ func TestUpdateOfAVersion(t *testing.T) {
 func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
 	place.EachVersion(t)
 	d := setup(t)
-	d.Restart(t, sharedArgs("--live-restore")...)
-	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--memory=100m", "--memory-swap=100m", "--pids-limit=50", "--shm-size=300m", "busybox", "sh", "-c", growing)
 	waitFor(t, d, "box", "/grown")
 	journal := filepath.Join(filepath.Dir(d.HostConfigFile(d.Inspect(t, "box").ID)), "update.pending.json")
@@ -194,7 +192,7 @@ func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
 	waitFor(t, d, "box", "/grew")
 	d.Kill(t)
 	assert.NilError(t, os.WriteFile(journal, pending, 0o600))
-	d.StartAgain(t, sharedArgs("--live-restore")...)
+	d.StartAgain(t)
 
 	assert.Equal(t, d.Inspect(t, "box").State.Pid, pid, "the container did not survive the start of dockerd")
 	assert.Check(t, is.Equal(d.Must(t, "inspect", "-f", "{{.State.OOMKilled}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{json .LimitsNotInForce}}", "box"), "false 419430400 60 always null"))
@@ -211,8 +209,7 @@ func TestUpdateInterruptedGoesForwardWhereBackWouldKill(t *testing.T) {
 func TestUpdateInterruptedLooksRightBeforeItLowers(t *testing.T) {
 	place.EachVersion(t)
 	d := setup(t)
-	d.Restart(t, sharedArgs("--live-restore")...)
-	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--memory=400m", "--memory-swap=400m", "--shm-size=300m", "busybox", "sh", "-c", growing)
 	waitFor(t, d, "box", "/grown")
 	pid := d.Inspect(t, "box").State.Pid
@@ -236,7 +233,7 @@ func TestUpdateInterruptedLooksRightBeforeItLowers(t *testing.T) {
 
 	letGo = holdState(t, filepath.Dir(d.StateFile(filepath.Base(filepath.Dir(journal)))))
 	defer letGo()
-	d.StartAgain(t, sharedArgs("--live-restore")...) // It goes on without waiting for the runtime.
+	d.StartAgain(t) // It goes on without waiting for the runtime.
 	waitForRuntime(t, d)
 	d.Must(t, "exec", "box", "sh", "-c", "echo 150 > /grow")
 	waitFor(t, d, "box", "/grew")
@@ -256,8 +253,7 @@ func TestUpdateInterruptedLooksRightBeforeItLowers(t *testing.T) {
 func TestUpdateThatCanGoNeitherWayIsShown(t *testing.T) {
 	place.EachVersion(t)
 	d := setup(t)
-	d.Restart(t, sharedArgs("--live-restore")...)
-	t.Cleanup(func() { d.RemoveAll(t); d.Restart(t) })
+	d.LiveRestore(t)
 	d.Must(t, "run", "-d", "--name=box", "--memory=400m", "--memory-swap=400m", "--shm-size=300m", "--pids-limit=50", "busybox", "sh", "-c", growing)
 	waitFor(t, d, "box", "/grown")
 	d.Must(t, "exec", "box", "sh", "-c", "echo 150 > /grow")
@@ -284,7 +280,7 @@ func TestUpdateThatCanGoNeitherWayIsShown(t *testing.T) {
 		"RestartPolicy": map[string]any{"Name": "no"},
 		"Boot":          strings.TrimSpace(string(boot)),
 	})
-	d.StartAgain(t, sharedArgs("--live-restore")...)
+	d.StartAgain(t)
 
 	shown := func() string { t.Helper(); return d.Must(t, "inspect", "-f", "{{json .LimitsNotInForce}}", "box") }
 	wantWords(t, shown(), "Memory: --memory=104857600", "the container uses")

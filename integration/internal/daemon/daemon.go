@@ -7,11 +7,13 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -26,6 +28,7 @@ import (
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/image"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/netns"
 	"github.com/gpu-cgroup/gpu-cgroup/integration/internal/require"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -41,6 +44,7 @@ type Daemon struct {
 	dir          string
 	bin          string
 	args, added  []string
+	config       config
 	ns           *netns.NS
 	cgroupParent string // its name, without the slash
 	closed       bool
@@ -51,7 +55,12 @@ type Daemon struct {
 
 // Start makes a daemon with the test image in it. Args are added to dockerd's
 // command line. The caller must Close it.
-func Start(args ...string) (*Daemon, error) { return start(nil, nil, args...) }
+func Start(args ...string) (*Daemon, error) { return start(nil, nil, nil, args...) }
+
+// StartRuntimes is Start with more runtimes, a path for each name.
+func StartRuntimes(runtimes map[string]string, args ...string) (*Daemon, error) {
+	return start(nil, nil, runtimes, args...)
+}
 
 // Sets of programs for [StartWith] and [Daemon.Use].
 var (
@@ -60,10 +69,10 @@ var (
 )
 
 // StartStock is Start with upstream's dockerd, docker and runc.
-func StartStock(args ...string) (*Daemon, error) { return start(Stock, nil, args...) }
+func StartStock(args ...string) (*Daemon, error) { return start(Stock, nil, nil, args...) }
 
 // StartIn is Start with dockerd in a network namespace.
-func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, args...) }
+func StartIn(ns *netns.NS, args ...string) (*Daemon, error) { return start(nil, ns, nil, args...) }
 
 // StartWith is Start with other programs, a path for each name, and with a network
 // if ns is not nil.
@@ -71,16 +80,16 @@ func StartWith(programs map[string]string, ns *netns.NS, args ...string) (*Daemo
 	if ns != nil {
 		args = append(slices.Clone(withNetwork), args...)
 	}
-	return start(programs, ns, args...)
+	return start(programs, ns, nil, args...)
 }
 
-func start(programs map[string]string, ns *netns.NS, args ...string) (_ *Daemon, err error) {
+func start(programs map[string]string, ns *netns.NS, runtimes map[string]string, args ...string) (_ *Daemon, err error) {
 	// A short path: names of sockets end at 107 bytes.
 	dir, err := os.MkdirTemp("", "gpucg-")
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{dir: dir, bin: require.Bin(), args: args, ns: ns, cgroupParent: filepath.Base(dir)}
+	d := &Daemon{dir: dir, bin: require.Bin(), args: args, config: config{runtimes: maps.Clone(runtimes)}, ns: ns, cgroupParent: filepath.Base(dir)}
 	if err := d.use(programs); err != nil {
 		return nil, err
 	}
@@ -177,7 +186,7 @@ var withNetwork = []string{"--bridge=", "--iptables=true", "--ip6tables=true", "
 func newWith(t testing.TB, programs map[string]string, ns *netns.NS, args ...string) *Daemon {
 	t.Helper()
 	require.Daemon(t)
-	d, err := start(programs, ns, args...)
+	d, err := start(programs, ns, nil, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,12 +263,11 @@ disabled_plugins = [
 }
 
 func (d *Daemon) startDockerd(extra []string) error {
-	config := filepath.Join(d.dir, "daemon.json")
-	if err := os.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
+	if err := d.writeConfig(); err != nil {
 		return err
 	}
 	args := append([]string{
-		"--config-file", config,
+		"--config-file", d.configFile(),
 		"--containerd", d.containerdSocket(),
 		"--data-root", filepath.Join(d.dir, "docker"),
 		"--exec-root", filepath.Join(d.dir, "docker-run"),
@@ -282,6 +290,114 @@ func (d *Daemon) startDockerd(extra []string) error {
 		}
 		return err
 	})
+}
+
+func (d *Daemon) configFile() string { return filepath.Join(d.dir, "daemon.json") }
+
+// config is the part of the configuration file that the tests change.
+type config struct {
+	told           bool // in the file; else dockerd's flags may say it
+	liveRestore    bool
+	defaultRuntime string
+	runtimes       map[string]string // their paths
+}
+
+// What is no longer in the file stays as it was when dockerd reads it again, and what
+// a flag says as well is refused.
+func (d *Daemon) writeConfig() error {
+	file := map[string]any{}
+	if d.config.told {
+		file["live-restore"] = d.config.liveRestore
+		file["default-runtime"] = cmp.Or(d.config.defaultRuntime, "runc")
+	}
+	if d.config.runtimes != nil {
+		runtimes := map[string]any{}
+		for name, path := range d.config.runtimes {
+			runtimes[name] = map[string]string{"path": path}
+		}
+		file["runtimes"] = runtimes
+	}
+	text, err := json.Marshal(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(d.configFile(), text, 0o600)
+}
+
+// with changes the configuration of the running dockerd until the test ends. Under
+// emulation a restart with other flags, and one back, take ten seconds.
+func (d *Daemon) with(t testing.TB, change func(*config)) {
+	t.Helper()
+	old := d.config
+	d.config.runtimes = maps.Clone(old.runtimes)
+	d.config.told, old.told = true, true
+	change(&d.config)
+	d.reload(t)
+	t.Cleanup(func() {
+		d.config = old
+		d.reload(t)
+	})
+}
+
+// reload has dockerd read the file again, if it runs.
+func (d *Daemon) reload(t testing.TB) {
+	t.Helper()
+	if err := d.writeConfig(); err != nil {
+		t.Fatal(err)
+	}
+	if d.dockerd.ended() {
+		return
+	}
+	if err := unix.Kill(d.dockerd.pid, unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	err := d.wait(d.dockerd, "dockerd", func() error {
+		resp, err := d.call(http.MethodGet, "/info", "", nil)
+		if err != nil {
+			return err
+		}
+		var info struct {
+			LiveRestoreEnabled bool
+			DefaultRuntime     string
+			Runtimes           map[string]struct{ Path string }
+		}
+		if err := json.Unmarshal(resp.Body, &info); err != nil {
+			return err
+		}
+		delete(info.Runtimes, "runc")
+		delete(info.Runtimes, "io.containerd.runc.v2")
+		runtimes := map[string]string{}
+		for name, r := range info.Runtimes {
+			runtimes[name] = r.Path
+		}
+		if info.LiveRestoreEnabled != d.config.liveRestore || info.DefaultRuntime != cmp.Or(d.config.defaultRuntime, "runc") || !maps.Equal(runtimes, d.config.runtimes) {
+			return fmt.Errorf("it has %+v, not %+v", info, d.config)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// LiveRestore has containers go on without dockerd, until the test ends.
+func (d *Daemon) LiveRestore(t testing.TB) {
+	t.Helper()
+	d.with(t, func(c *config) { c.liveRestore = true })
+}
+
+// DefaultRuntime has another one until the test ends.
+func (d *Daemon) DefaultRuntime(t testing.TB, name string) {
+	t.Helper()
+	d.with(t, func(c *config) { c.defaultRuntime = name })
+}
+
+// AddRuntime gives a daemon of [StartRuntimes] one more until the test ends, which
+// takes all containers with it.
+func (d *Daemon) AddRuntime(t testing.TB, name, path string) {
+	t.Helper()
+	d.with(t, func(c *config) { c.runtimes[name] = path })
+	t.Cleanup(func() { d.RemoveAll(t) })
 }
 
 // wait asks again and again until the server answers or has ended.
