@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,28 +31,50 @@ func TestNetLimitsBesideBothKindsOfIptables(t *testing.T) {
 				assert.NilError(t, os.Symlink(path, filepath.Join(bin, name)))
 			}
 			t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-			h := newNetHost(t, netns.New(t), netns.New(t))
-			d, err := daemon.StartIn(h.NS, netArgs...)
-			assert.NilError(t, err)
-			daemon.Until(t, d)
-			t.Cleanup(func() { d.RemoveAll(t) })
-			clean := h.leftovers(t)
-			rules := h.Must(t, filepath.Join(bin, "iptables"), "-t", "nat", "-S")
-			assert.Assert(t, strings.Contains(rules, "-N DOCKER"), "dockerd uses another iptables: %s", rules)
-
-			d.Must(t, "run", "-d", "--name=c1", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16), "busybox", "sleep", "600")
-			serve(t, d, "c1")
-			addr := addrOf(t, d, "c1", "bridge")
-			h.wantRate(t, addr, true, 8)
-			h.wantRate(t, addr, false, 16)
-			assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
-			d.Must(t, "update", "--net-classid=10:3", "c1")
-			assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
-			d.Kill(t)
-			d.StartAgain(t)
-			assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
-			d.Must(t, "rm", "-f", "c1")
-			assert.Equal(t, h.leftovers(t), clean)
+			limitsHold(t, func(h netHost) {
+				rules := h.Must(t, filepath.Join(bin, "iptables"), "-t", "nat", "-S")
+				assert.Assert(t, strings.Contains(rules, "-N DOCKER"), "dockerd uses another iptables: %s", rules)
+			})
 		})
 	}
+}
+
+// Docker 29 can make its own rules in tables of nftables: ours stand beside them.
+func TestNetLimitsBesideTheNftablesOfDocker(t *testing.T) {
+	place.OnHost(t)
+	require.NetRate(t)
+	require.NftFirewall(t)
+	limitsHold(t, func(h netHost) {
+		wantWords(t, h.Must(t, "nft", "list", "tables"), "table ip docker-bridges\n")
+		rules := h.Must(t, "iptables", "-t", "nat", "-S")
+		assert.Assert(t, !strings.Contains(rules, "DOCKER"), rules)
+	}, "--firewall-backend=nftables")
+}
+
+// limitsHold runs a container with limits beside the rules that dockerd makes with args,
+// which check looks at.
+func limitsHold(t *testing.T, check func(netHost), args ...string) {
+	t.Helper()
+	h := newNetHost(t, netns.New(t), netns.New(t))
+	h.Must(t, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding") // with nftables dockerd leaves it to the administrator
+	d, err := daemon.StartIn(h.NS, append(slices.Clone(netArgs), args...)...)
+	assert.NilError(t, err)
+	daemon.Until(t, d)
+	t.Cleanup(func() { d.RemoveAll(t) })
+	clean := h.leftovers(t)
+	check(h)
+
+	d.Must(t, "run", "-d", "--name=c1", "--net-classid=10:1", rateFlag(t, "egress", 8), rateFlag(t, "ingress", 16), "busybox", "sleep", "600")
+	serve(t, d, "c1")
+	addr := addrOf(t, d, "c1", "bridge")
+	h.wantRate(t, addr, true, 8)
+	h.wantRate(t, addr, false, 16)
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:1")
+	d.Must(t, "update", "--net-classid=10:3", "c1")
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	d.Kill(t)
+	d.StartAgain(t)
+	assert.Equal(t, h.classOf(t, d, "c1", outside4), "10:3")
+	d.Must(t, "rm", "-f", "c1")
+	assert.Equal(t, h.leftovers(t), clean)
 }

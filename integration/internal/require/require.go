@@ -58,18 +58,40 @@ var features = map[string]func() error{
 	"immutable":      immutable,
 	"kernel":         kernel,
 	"no-net-cgroups": noNetCgroups,
+	"nft-firewall":   nftFirewall,
 	"dist":           dist,
 }
 
-// mustOf are the features of each place of `make test`, see package place.
+// mustOf are the features of each place of `make test`, see package place, with the
+// default train of Docker: the other one has no nft-firewall.
 var mustOf = map[string]string{
 	"":         "", // a developer's own run
-	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable,kernel",
+	place.Host: "root,binaries,stock,previous,net-rate,loop,btrfs,immutable,kernel,nft-firewall",
 	place.VMV1: inVMs + ",v1,net-cgroups",
 	place.VMV2: inVMs + ",v2",
 }
 
 const inVMs = "root,binaries,stock,gpu,drm,engine,kunit,loop,dm,lvm,md,nfs,bfq,net-rate"
+
+func init() {
+	if os.Getenv("TRAIN") == "28" {
+		mustOf[place.Host] = strings.TrimSuffix(mustOf[place.Host], ",nft-firewall")
+	}
+}
+
+// NftFirewall: a dockerd that can make its own rules in nftables, and nft to look at them.
+func NftFirewall(t testing.TB) { t.Helper(); need(t, "nft-firewall") }
+
+func nftFirewall() error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return missingf("no nft: install nftables")
+	}
+	help, err := exec.Command(filepath.Join(Bin(), "dockerd"), "--help").Output()
+	if err == nil && !strings.Contains(string(help), "--firewall-backend") {
+		return missingf("this dockerd has no --firewall-backend")
+	}
+	return err
+}
 
 // Daemon: root rights and the binaries of Bin, to start a private dockerd.
 func Daemon(t testing.TB) { t.Helper(); need(t, "root", "binaries") }
