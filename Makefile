@@ -226,8 +226,8 @@ integration integration-host integration-net integration-net-class: $(PROGRAMS) 
 integration:
 	@$(call host_suite,host,-run '$(RUN)')
 # `make test` has those of networks in two processes of their own: they mostly wait,
-# and each has its own network namespaces.
-NET_CLASS := Net(Class|Fallback)
+# and each has its own network namespaces. The second also gets what waits longest.
+NET_CLASS := Net(Class|Fallback|LimitsHoldAgainstEachHand|TrafficGoesOn)
 integration-host:
 	@$(call host_suite,host,-skip Net)
 integration-net:

@@ -57,7 +57,7 @@ func within(t *testing.T, limit time.Duration, what string, ready func() error) 
 		if last {
 			t.Fatalf("%s: not in %v: %v", what, limit, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		pause()
 	}
 }
 

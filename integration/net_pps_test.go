@@ -93,7 +93,7 @@ func (b packetBox) wantPackets(t *testing.T, out bool, rate int) {
 // Packets of both ways have their rate, live, beside a rate in bits, after another
 // program took it away and over a kill of dockerd; others have none.
 func TestNetPacketRatesHold(t *testing.T) {
-	place.EachVersion(t)
+	place.OnHost(t)
 	require.NetRate(t)
 	h := newNetHost(t, netns.New(t), netns.New(t))
 	d, err := daemon.StartIn(h.NS, netArgs...)
