@@ -7,7 +7,7 @@
 //
 // Two ways find them. govulncheck reads the modules and symbols in a program. What it
 // cannot see is code without a version: the main module, and modules that a folder
-// replaces; those are looked up by the version in the root go.mod.
+// replaces; those are looked up by the pins in go.mod and patches/trees.
 package main
 
 import (
@@ -45,7 +45,7 @@ func newCommand() *cobra.Command {
 			if c.known, err = readKnown(knownFile); err != nil {
 				return err
 			}
-			if c.pins, err = readPins("go.mod"); err != nil {
+			if c.pins, err = readPins("go.mod", "patches/trees"); err != nil {
 				return err
 			}
 			var found []finding
@@ -136,4 +136,11 @@ func summary(found []finding) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func programName(path string) string { return filepath.Base(path) }
+// programName is the file's name; one of the second train has its folder before it.
+func programName(path string) string {
+	name := filepath.Base(path)
+	if filepath.Base(filepath.Dir(path)) == secondTrain {
+		name = secondTrain + "/" + name
+	}
+	return name
+}

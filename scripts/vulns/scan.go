@@ -40,24 +40,63 @@ type finding struct {
 type checker struct {
 	db, govulncheck string
 	known           []known
-	pins            map[string]string // By module.
+	pins            pins
 }
 
-// readPins returns the versions of the modules that a go.mod requires.
-func readPins(file string) (map[string]string, error) {
-	data, err := os.ReadFile(file)
+// pin is a module of a train, "" for any.
+type pin struct{ train, module string }
+
+// pins are the versions of the modules that the trees are made from.
+type pins map[pin]string
+
+// readPins reads those that a go.mod requires and those in rows of patches/trees, of one
+// train each.
+func readPins(goMod, trees string) (pins, error) {
+	data, err := os.ReadFile(goMod)
 	if err != nil {
 		return nil, err
 	}
-	f, err := modfile.Parse(file, data, nil)
+	f, err := modfile.Parse(goMod, data, nil)
 	if err != nil {
 		return nil, err
 	}
-	pins := map[string]string{}
+	p := pins{}
 	for _, r := range f.Require {
-		pins[r.Mod.Path] = r.Mod.Version
+		p[pin{"", r.Mod.Path}] = r.Mod.Version
 	}
-	return pins, nil
+	rows, err := os.ReadFile(trees)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range strings.Split(string(rows), "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		source := strings.Fields(cells[1])
+		_, after, ok := strings.Cut(cells[4], "train ")
+		if !ok || len(source) != 3 { // of both trains: go.mod, or no Go
+			continue
+		}
+		train, _, _ := strings.Cut(after, ";")
+		p[pin{strings.TrimSpace(train), source[0]}] = source[1]
+	}
+	return p, nil
+}
+
+// secondTrain has its programs in a folder of that name.
+const secondTrain = "28"
+
+func (p pins) version(program, module string) (string, bool) {
+	train := "29"
+	if strings.HasPrefix(programName(program), secondTrain+"/") {
+		train = secondTrain
+	}
+	if v, ok := p[pin{train, module}]; ok {
+		return v, true
+	}
+	v, ok := p[pin{"", module}]
+	return v, ok
 }
 
 // scan returns what program has, one finding for each vulnerability.
@@ -141,9 +180,9 @@ func (c *checker) unversioned(program string) ([]finding, error) {
 	}
 	var list []finding
 	for _, path := range paths {
-		version, ok := c.pins[path]
+		version, ok := c.pins.version(program, path)
 		if !ok {
-			return nil, fmt.Errorf("module %s has no version in it and none in go.mod", path)
+			return nil, fmt.Errorf("module %s has no version in it, in go.mod or in patches/trees", path)
 		}
 		entries, err := c.affecting(path, version)
 		if err != nil {

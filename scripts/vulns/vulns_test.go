@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestReadFindings(t *testing.T) {
@@ -137,14 +138,14 @@ func TestScan(t *testing.T) {
 	}
 	self, err := os.Executable()
 	assert.NilError(t, err)
-	c := &checker{db: dir, pins: map[string]string{"github.com/gpu-cgroup/gpu-cgroup": "v0.8.0"}}
+	c := &checker{db: dir, pins: pins{{"", "github.com/gpu-cgroup/gpu-cgroup"}: "v0.8.0"}}
 	got, err := c.unversioned(self)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, got, []finding{{"GO-1", filepath.Base(self), itself, "github.com/gpu-cgroup/gpu-cgroup", "v0.8.0", "v0.9.0"}}, cmpFinding)
 
 	c.pins = nil
 	_, err = c.unversioned(self)
-	assert.ErrorContains(t, err, "none in go.mod")
+	assert.ErrorContains(t, err, "has no version in it, in go.mod")
 }
 
 func TestTableInADocument(t *testing.T) {
@@ -161,3 +162,22 @@ func TestTableInADocument(t *testing.T) {
 }
 
 var cmpFinding = cmp.AllowUnexported(finding{})
+
+func TestPinsOfATrain(t *testing.T) {
+	trees := filepath.Join(t.TempDir(), "trees")
+	assert.NilError(t, os.WriteFile(trees, []byte(`# tree | source | own files | hooks | prepare
+cli | example.com/cli v29.9.3 h1:x= | - | - | train 29; drop vendor
+cli28 | example.com/cli v28.5.2 h1:y= | - | - | drop vendor; train 28
+linux | deb:linux 6.1 a b | - | - | -
+`), 0o644))
+	p, err := readPins("../../go.mod", trees)
+	assert.NilError(t, err)
+	for program, want := range map[string]string{"bin/docker": "v29.9.3", "bin/28/docker": "v28.5.2"} {
+		got, _ := p.version(program, "example.com/cli")
+		assert.Check(t, is.Equal(got, want), program)
+		_, ok := p.version(program, "github.com/opencontainers/runc")
+		assert.Check(t, ok, "a module of both trains")
+	}
+	_, ok := p.version("bin/docker", "linux")
+	assert.Check(t, !ok)
+}
