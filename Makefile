@@ -319,6 +319,7 @@ deb-kernel: $(BIN)/tree
 fuzz: $(GO_TREES:%=$(B)/src/%/.tree)
 	@scripts/testsum/fuzz.sh $(EXECS)
 upstream-tests: $(PROGRAMS) $(STOCK_DOCKER) $(GO_TREES:%=$(B)/src/%/.tree)
+	@$(BIN)/tree make $(if $(S),,stock-api stock-client) stock-cgroups >/dev/null
 	@scripts/upstream/run.sh $(T)
 
 docs-cli: $(PROGRAMS) kernel $(BIN)/vm

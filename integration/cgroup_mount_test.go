@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,11 +32,67 @@ func ownMounts() {
 		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	if err == nil {
+		err = ownCgroupFolders("/sys/fs/cgroup")
+	}
+	if err == nil {
 		// The namespace is this thread's alone, until it executes something.
 		err = unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), ownMountsEnv+"=1"))
 	}
 	fmt.Fprintln(os.Stderr, "a mount namespace for the tests:", err)
 	os.Exit(1)
+}
+
+// ownCgroupFolders replaces the tmpfs in which the hierarchies of cgroup v1 are mounted
+// by another one with the same: to a shim elsewhere an empty folder in it is a hierarchy
+// that it cannot find.
+func ownCgroupFolders(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return err
+	}
+	own, err := os.MkdirTemp("", "cgroup-")
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("cgroup", own, "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		old, now := filepath.Join(dir, e.Name()), filepath.Join(own, e.Name())
+		if e.Type()&os.ModeSymlink != 0 {
+			target, err := os.Readlink(old)
+			if err != nil {
+				return err
+			}
+			if err := os.Symlink(target, now); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := unix.Statfs(old, &fs); err != nil {
+			return err
+		}
+		if !e.IsDir() || fs.Type == unix.TMPFS_MAGIC { // left over by who mounted something here
+			continue
+		}
+		if err := os.Mkdir(now, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(old, now, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		return err
+	}
+	if err := unix.Mount(own, dir, "", unix.MS_MOVE, ""); err != nil {
+		return err
+	}
+	return os.Remove(own)
 }
 
 func TestWhatIsMountedHereIsSeenByNobodyElse(t *testing.T) {
@@ -45,6 +102,14 @@ func TestWhatIsMountedHereIsSeenByNobodyElse(t *testing.T) {
 	others, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", os.Getppid()))
 	assert.NilError(t, err)
 	assert.Assert(t, mine != others, "%s is that of the parent process", mine)
+
+	if require.Has("v1") { // nor a folder for a hierarchy
+		dir, err := os.MkdirTemp("/sys/fs/cgroup", "own-")
+		assert.NilError(t, err)
+		defer os.Remove(dir)
+		_, err = os.Stat(fmt.Sprintf("/proc/%d/root%s", os.Getppid(), dir))
+		assert.Assert(t, os.IsNotExist(err), "%v", err)
+	}
 }
 
 // unmounted takes a cgroup v1 hierarchy away until the test ends, or sees to it
@@ -77,7 +142,7 @@ func unmounted(t *testing.T, hierarchy string) {
 // A refusal says how to mount a hierarchy. Who does so must not have to start
 // dockerd anew, even if it has looked for cgroups before.
 func TestNetHierarchyMountedLaterIsUsed(t *testing.T) {
-	place.EachVersion(t)
+	place.InVM(t) // where a hierarchy is in use that it has not mounted, containerd has no statistics
 	require.NetRate(t)
 	require.CgroupV1(t)
 	unmounted(t, "net_cls")

@@ -49,6 +49,12 @@ func OneVM(t testing.TB) {
 	leaveOut(t, func(p, host string) bool { return p != Host && p != vm(host) }, "elsewhere: in the VM with the host's version of cgroups")
 }
 
+// InVM: not on the host, where others would notice what the test does to the machine.
+func InVM(t testing.TB) {
+	t.Helper()
+	leaveOut(t, func(p, _ string) bool { return p == Host }, "elsewhere: in the VM")
+}
+
 // OnDemand: only by a command of its own, which is too long for `make test` or needs
 // what is not on every machine. When it passes it is entered into the file RECORD
 // (see [Pass]); `testsum report` fails if it is not there.

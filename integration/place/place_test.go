@@ -58,6 +58,7 @@ func TestWhereATestRuns(t *testing.T) {
 	}{
 		{"OnHost", OnHost, "host ", "host ", all, all},
 		{"EachVersion", EachVersion, "host vm-v2 ", "host vm-v1 ", all, all},
+		{"InVM", InVM, "vm-v1 vm-v2 ", "vm-v1 vm-v2 ", all, all},
 		{"OneVM", OneVM, "host vm-v1 ", "host vm-v2 ", all, all},
 		{"OnDemand", func(t testing.TB) { OnDemand(t, "make it") }, "", "", "", all},
 		{"Measurement", func(t testing.TB) { Measurement(t, "SOME_VARIABLE=x") }, "", "", "", ""},

@@ -15,13 +15,14 @@ if [ "${INSIDE:-}" = "" ]; then
 	which=$1
 	shift
 	work=$(mktemp -d /tmp/gpucg-up.XXXXXX)
+	bin=${GPU_CGROUP_BIN:-$root/.build/bin}
 	mkdir "$work"/{bin,run,docker,dest,frozen,tmp}
 	for p in containerd containerd-shim-runc-v2 ctr docker-init docker-proxy docker dockerd runc; do
-		[ ! -e "$root/.build/bin/$p" ] || ln -s "$root/.build/bin/$p" "$work/bin/$p"
+		[ ! -e "$bin/$p" ] || ln -s "$bin/$p" "$work/bin/$p"
 	done
 	if [ "$which" = stock ]; then
 		for p in docker dockerd runc; do
-			ln -sf "$root/.build/bin/$p-stock" "$work/bin/$p"
+			ln -sf "$bin/$p-stock" "$work/bin/$p"
 		done
 	fi
 	# The tests look for the images here and nowhere else.

@@ -35,8 +35,7 @@ import (
 // tree says how the tests of a tree are run.
 type tree struct {
 	name, stock string
-	own         string // our folder of new files
-	flags       []string
+	tags        string
 	left        []string // folders whose tests need more than a unit test has
 
 	// Of a suite that runs against programs of .build/bin and not in a tree:
@@ -48,17 +47,30 @@ type tree struct {
 	some bool // packages were named
 }
 
-var trees = []tree{
-	{name: "moby", stock: "stock-moby", own: "moby", flags: []string{"-modfile=vendor.mod", "-mod=readonly"}, left: []string{"integration", "integration-cli"}},
-	{name: "cli", stock: "stock-cli", own: "cli", flags: []string{"-modfile=vendor.mod", "-mod=readonly"}, left: []string{"e2e"}},
-	{name: "runc", stock: "stock-runc", own: "runc", flags: []string{"-mod=readonly", "-tags=seccomp"}},
-	{name: "cgroups", stock: "stock-cgroups", own: "runc/vendor/github.com/opencontainers/cgroups"},
-	{name: "moby-integration", script: withDaemon("moby"), fixed: []string{
+var (
+	mobyLeft, cliLeft = []string{"integration", "integration-cli"}, []string{"e2e"}
+
+	mobyIntegration = []string{
 		"./integration/container@^Test[A-C]", "./integration/container@^Test[D-M]", "./integration/container@^Test[N-Z]",
 		"./integration/system", "./integration/volume", "./integration/capabilities", "./integration/daemon",
 		"./integration-cli@^TestDockerCLI(Update|Inspect|Stats|Restart|Start|Ps)Suite$", "./integration-cli@^TestDockerCLIRunSuite$",
-	}},
-	{name: "cli-e2e", script: withDaemon("cli"), fixed: []string{"./e2e/container", "./e2e/cli-plugins", "./e2e/context", "./e2e/global", "./e2e/stack", "./e2e/system"}},
+	}
+	cliE2E = []string{"./e2e/container", "./e2e/cli-plugins", "./e2e/context", "./e2e/global", "./e2e/stack", "./e2e/system"}
+)
+
+var trees = []tree{
+	{name: "api", stock: "stock-api"},
+	{name: "client", stock: "stock-client"},
+	{name: "moby", stock: "stock-moby", left: mobyLeft},
+	{name: "cli", stock: "stock-cli", left: cliLeft},
+	{name: "moby28", stock: "stock-moby28", left: mobyLeft},
+	{name: "cli28", stock: "stock-cli28", left: cliLeft},
+	{name: "runc", stock: "stock-runc", tags: "seccomp"},
+	{name: "cgroups", stock: "stock-cgroups"},
+	{name: "moby-integration", script: withDaemon("moby"), fixed: mobyIntegration},
+	{name: "cli-e2e", script: withDaemon("cli"), fixed: cliE2E},
+	{name: "moby28-integration", script: withDaemon("moby28"), fixed: mobyIntegration},
+	{name: "cli28-e2e", script: withDaemon("cli28"), fixed: cliE2E},
 	{name: "runc-bats", script: func(ours bool, tests string, files []string) []string {
 		runc := "runc"
 		if !ours {
@@ -79,12 +91,14 @@ func withDaemon(of string) func(bool, string, []string) []string {
 }
 
 func find(name string) (tree, error) {
+	var names []string
 	for _, t := range trees {
 		if t.name == name {
 			return t, nil
 		}
+		names = append(names, t.name)
 	}
-	return tree{}, fmt.Errorf("no tree %q; there are moby, cli, runc, cgroups, moby-integration, cli-e2e and runc-bats", name)
+	return tree{}, fmt.Errorf("no tree %q; there are %s", name, strings.Join(names, ", "))
 }
 
 func dir(tree string) string { return filepath.Join(".build", "src", tree) }
@@ -133,38 +147,33 @@ func main() {
 
 func (t tree) baseline() string { return filepath.Join("scripts", "upstream", "baseline", t.name) }
 
-var hooked = regexp.MustCompile(`(?m)^\+\+\+ b/(.*\.go)$`)
+// flags of go in the tree.
+func (t tree) flags() []string {
+	f := []string{"-mod=readonly"}
+	if _, err := os.Stat(filepath.Join(dir(t.name), "vendor.mod")); err == nil {
+		f = append(f, "-modfile=vendor.mod")
+	}
+	if t.tags != "" {
+		f = append(f, "-tags="+t.tags)
+	}
+	return f
+}
 
 // touched lists the folders with a hooked Go file or one of ours.
 func (t tree) touched() (map[string]bool, error) {
-	out := map[string]bool{}
-	patches, err := filepath.Glob(filepath.Join("patches", t.name, "*.patch"))
+	cmd := exec.Command(filepath.Join(".build", "bin", "tree"), "touched", t.name)
+	cmd.Stderr = os.Stderr
+	files, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("tree touched: %w", err)
 	}
-	for _, p := range patches {
-		data, err := os.ReadFile(p)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range hooked.FindAllStringSubmatch(string(data), -1) {
-			out[path.Dir(m[1])] = true
+	out := map[string]bool{}
+	for _, file := range strings.Fields(string(files)) {
+		if strings.HasSuffix(file, ".go") {
+			out[path.Dir(file)] = true
 		}
 	}
-	err = filepath.WalkDir(t.own, func(name string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(t.own, name)
-		if d.IsDir() && d.Name() == "vendor" && rel != "." {
-			return filepath.SkipDir
-		}
-		if strings.HasSuffix(name, ".go") {
-			out[filepath.ToSlash(filepath.Dir(rel))] = true
-		}
-		return err
-	})
-	return out, err
+	return out, nil
 }
 
 type listed struct {
@@ -190,7 +199,7 @@ func (t tree) reachable() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"-C", dir(t.name), "list", "-e", "-test", "-json=ImportPath,ForTest,Deps,Module"}, t.flags...)
+	args := append([]string{"-C", dir(t.name), "list", "-e", "-test", "-json=ImportPath,ForTest,Deps,Module"}, t.flags()...)
 	cmd := exec.Command("go", append(args, "./...")...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -259,9 +268,9 @@ func run(t tree, ours bool, packages []string, tests string) (result, error) {
 	if tests != "" {
 		args = append(args, "-run", tests)
 	}
-	args = append(append(args, t.flags...), packages...)
+	args = append(append(args, t.flags()...), packages...)
 	// What only the tests import has to be fetched while there is a network.
-	fetch := exec.Command("go", append(append([]string{"-C", dir(in), "list", "-e", "-deps", "-test"}, t.flags...), packages...)...)
+	fetch := exec.Command("go", append(append([]string{"-C", dir(in), "list", "-e", "-deps", "-test"}, t.flags()...), packages...)...)
 	if out, err := fetch.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go list: %w\n%s", err, out)
 	}

@@ -80,15 +80,6 @@ func TestTAP(t *testing.T) {
 	assert.DeepEqual(t, leaves([]string{"p TestA", "p TestA/one", "p TestB", "p TestAB"}), []string{"p TestA/one", "p TestB", "p TestAB"})
 }
 
-func TestReachable(t *testing.T) {
-	tr, err := find("moby")
-	assert.NilError(t, err)
-	t.Chdir("../..")
-	touched, err := tr.touched()
-	assert.NilError(t, err)
-	assert.Assert(t, touched["daemon"] && touched["pkg/sysinfo"] && touched["client"], "%v", touched)
-}
-
 func TestUnsteadyInBoth(t *testing.T) {
 	for _, tc := range []struct {
 		name        string

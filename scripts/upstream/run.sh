@@ -6,7 +6,13 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 go build -o .build/bin/upstream ./scripts/upstream || exit 1
 trees=("$@")
-[ $# -gt 0 ] || trees=(cgroups runc cli moby runc-bats cli-e2e moby-integration)
+if [ $# -gt 0 ]; then
+	:
+elif [ "${TRAIN:-29}" = 29 ]; then
+	trees=(cgroups runc api client cli moby runc-bats cli-e2e moby-integration)
+else
+	trees=(cli28 moby28 cli28-e2e moby28-integration)
+fi
 code=0
 for t in "${trees[@]}"; do
 	out=$(.build/bin/upstream compare "$t") || code=1

@@ -3,7 +3,7 @@
 # Runs one of upstream's suites that need a daemon, in daemon.sh, with the tests
 # of the unpatched tree:
 #
-#   suite.sh moby|cli ours|stock FILTER PACKAGE[@REGEXP]...
+#   suite.sh moby|cli|moby28|cli28 ours|stock FILTER PACKAGE[@REGEXP]...
 #
 # and prints go test -json. FILTER is for -run; "" takes the package's REGEXP.
 set -euo pipefail
@@ -14,12 +14,13 @@ shift 3
 src=$root/.build/src/stock-$tree
 out=$root/.build/upstream
 mkdir -p "$out"
+. scripts/trees.sh
+modules "stock-$tree"
+module=$(go -C "$src" list "${modules[@]}" -m)
 case $tree in
-moby) module=github.com/docker/docker ;;
-cli)
-	module=github.com/docker/cli
+cli*)
 	export DOCKER_CLI_E2E_PLUGINS_EXTRA_DIRS=$out/plugins
-	CGO_ENABLED=0 go -C "$src" build -modfile=vendor.mod -mod=readonly -trimpath -o "$out/plugins/docker-helloworld" ./cli-plugins/examples/helloworld
+	CGO_ENABLED=0 go -C "$src" build "${modules[@]}" -trimpath -o "$out/plugins/docker-helloworld" ./cli-plugins/examples/helloworld
 	;;
 esac
 list=$(mktemp)
@@ -28,9 +29,10 @@ for part in "$@"; do
 	p=${part%%@*} run=$filter
 	[ -n "$run" ] || case $part in *@*) run=${part#*@} ;; *) run=. ;; esac
 	binary=$out/$tree-${p//[.\/]/_}.test
-	go -C "$src" test -c -modfile=vendor.mod -mod=readonly -trimpath -o "$binary" "$p" >&2
+	go -C "$src" test -c "${modules[@]}" -trimpath -o "$binary" "$p" >&2
 	printf '%s\t%s\t%s\t%s\n' "$module/${p#./}" "$src/${p#./}" "$binary" "$run" >> "$list"
 done
+case $tree in *28) export GPU_CGROUP_BIN=$root/.build/bin/28 ;; esac
 export LIST=$list TEST_DOCKER_HOST=unix:///run/docker.sock
 # shellcheck disable=SC2016 # for the inner shell
 exec_all='
