@@ -400,6 +400,9 @@ func TestMakeFailsWhole(t *testing.T) {
 
 func TestDigest(t *testing.T) {
 	f := newFake(t, "")
+	doc := filepath.Join(f.root, "ours", "Documentation", "page.rst")
+	assert.NilError(t, os.Mkdir(filepath.Dir(doc), 0o755))
+	assert.NilError(t, os.WriteFile(doc, []byte("one\n"), 0o644))
 	digest := func() string {
 		p, err := f.open()
 		assert.NilError(t, err)
@@ -412,6 +415,9 @@ func TestDigest(t *testing.T) {
 	first := digest()
 	assert.NilError(t, f.step(t, "", "make t"))
 	assert.Equal(t, digest(), first, "making the tree changed the digest")
+
+	assert.NilError(t, os.WriteFile(doc, []byte("two\n"), 0o644))
+	assert.Equal(t, digest(), first, "the text of a page is built into nothing")
 
 	seen := map[string]string{first: "nothing"}
 	expectNew := func(what string) {
