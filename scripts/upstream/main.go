@@ -127,6 +127,12 @@ func main() {
 			return nil
 		})},
 		&cobra.Command{Use: "record TREE [PACKAGE...]", Args: cobra.MinimumNArgs(1), RunE: with(func(t tree, packages []string) error {
+			if t.script == nil { // what is ours alone is not in the stock tree
+				packages = slices.DeleteFunc(packages, func(p string) bool {
+					_, err := os.Stat(filepath.Join(dir(t.stock), filepath.FromSlash(p)))
+					return err != nil
+				})
+			}
 			r, err := run(t, false, packages, "")
 			if err != nil {
 				return err
