@@ -31,10 +31,6 @@ pin() { # the version of a module in the root go.mod, without v and +incompatibl
 	echo "${v%+incompatible}"
 }
 
-release() { # the release that the programs of a tree say they are
-	sed -n 's/^\t"Release": "\(.*\)",$/\1/p' ".build/src/$1/.tree"
-}
-
 build() { # build TREE PACKAGE [go build flag...]
 	local tree=$1 package=$2
 	shift 2

@@ -15,3 +15,6 @@ modules() {
 	modules=(-mod=readonly)
 	[ ! -e ".build/src/$1/vendor.mod" ] || modules+=(-modfile=vendor.mod)
 }
+
+# release TREE: the release of Docker that its programs say they are.
+release() { sed -n 's/^\t"Release": "\(.*\)",$/\1/p' ".build/src/$1/.tree"; }

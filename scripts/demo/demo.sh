@@ -92,7 +92,7 @@ else
 fi
 printf '$ cat %s\n' "$devices"
 cat "$devices" || wrong "the kernel does not say which GPUs keep a limit"
-grep -qx '226:128 .* memory priority' "$devices" || wrong "/dev/dri/renderD128 does not keep both limits"
+grep -q '^226:128 .* memory priority\( \|$\)' "$devices" || wrong "/dev/dri/renderD128 does not keep both limits"
 
 say "1. Both limits, and the files the kernel shows"
 run docker run -d --name=both --device=/dev/dri/renderD128 --gpu-priority=50 --gpu-memory=10240 busybox sleep 600 || wrong "docker run failed"

@@ -21,7 +21,7 @@ bin=${GPU_CGROUP_BIN:-$PWD/.build/bin}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 
-version=$(sed -n 's/^\t"Release": "\(.*\)",$/\1/p' ".build/src/$(of_train moby)/.tree")+gpu.$(cat .build/commit)
+version=$(release "$(of_train moby)")+gpu.$(cat .build/commit)
 arch=$(dpkg --print-architecture)
 
 scripts/build.sh ctr
